@@ -1,0 +1,1 @@
+"""Readers of image collections: each yields images with their names and labels."""

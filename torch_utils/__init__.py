@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, seeds, distribution and the operators in ops/."""
