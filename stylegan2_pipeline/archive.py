@@ -1,0 +1,179 @@
+"""The dataset format: images and labels of a folder or zip.
+
+Written: PNG files 00000/img00000000.png, stored, and dataset.json {"labels": [[name, label], ...] | null}, which
+other programs of this ecosystem read; "class_names" beside the labels is ours, and ignored by them.
+Read: any image files in any folders, in the order of their names, with labels by name.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from stylegan2_pipeline.decode import BrokenImage
+from stylegan2_pipeline.png import encode_png
+from stylegan2_pipeline.sources.base import METADATA_NAME
+from stylegan2_pipeline.sources.labels import Label, printable
+from stylegan2_pipeline.sources.registry import open_files
+from torch_utils.errors import UserError
+
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that the same images give the same bytes
+
+
+class Archive:
+    """A view of the images below a folder or inside a zip; it can be pickled, forked and read from several threads.
+
+    names: sorted, '/' between folders. labels: one an image, or None unless every image has one, as the ecosystem
+    reads them; unlabelled: names of the images without one, when others have one. class_names: or None.
+    Raises UserError, naming `flag`, when there is nothing to read.
+    """
+
+    def __init__(self, path: str | Path, flag: str = "--data") -> None:
+        self.path = Path(path)
+        self.flag = flag
+        self._files = open_files(path, flag)
+        self.names = self._files.names
+        if not self.names:
+            raise UserError(f"{flag}: there are no images in {path}. " + " ".join(self._files.notes()))
+        self.labels: list[Label] | None = None
+        self.class_names: list[str] | None = None
+        self.unlabelled: list[str] = []
+        labels = self._files.labels()
+        if labels is not None:
+            self.unlabelled = [self.names[index] for index in labels.missing()]
+            self.labels = [value for value in labels.values if value is not None] if not self.unlabelled else None
+            self.class_names = labels.class_names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> np.ndarray:
+        """Image number `index`, uint8 [C,H,W], C = 1, 3 or 4. Raises UserError, naming the file, if it is broken."""
+        try:
+            image = self._files.decode(index)
+        except BrokenImage as error:
+            raise UserError(f"{self.flag}: {self.path}: {printable(self.names[index])}: {error}. Take it out, or let "
+                            f"dataset_tool.py make an archive without broken files.") from None
+        if image.deep:
+            raise UserError(f"{self.flag}: {self.path}: {printable(self.names[index])} has more than 8 bits a pixel. "
+                            f"Let dataset_tool.py make an archive: it brings the whole set to 8 bits by one window.")
+        return np.ascontiguousarray(image.pixels.transpose(2, 0, 1))
+
+    def close(self) -> None:
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class ArchiveWriter:
+    """Writes a .zip, or a folder for any other name, under a temporary name and renames it when it is whole.
+
+    `with ArchiveWriter("data.zip", class_names) as writer: writer.add(pixels, label)`. When the block is left by an
+    exception nothing remains. Labels are kept if all images have one. Raises UserError, naming `flag`, if dest is in
+    the way or the disk is full.
+    """
+
+    def __init__(self, dest: str | Path, class_names: list[str] | None = None, flag: str = "--dest") -> None:
+        check_free(Path(dest), flag)
+        self.dest = Path(dest)
+        self.flag = flag
+        self.partial = self.dest.parent / f"{self.dest.name}.partial-{os.getpid()}"
+        self._class_names = class_names
+        self._labels: list[tuple[str, Label | None]] = []
+        self._zip: zipfile.ZipFile | None = None
+
+    def add(self, pixels: np.ndarray, label: Label | None = None) -> None:
+        """The next image, uint8 [C,H,W]."""
+        self.add_png(encode_png(pixels), label)
+
+    def add_png(self, png: bytes, label: Label | None = None) -> None:
+        """The next image, as the bytes of a PNG file."""
+        number = f"{len(self._labels):08d}"
+        name = f"{number[:5]}/img{number}.png"
+        self._write(name, png)
+        self._labels.append((name, label))
+
+    def __enter__(self) -> Self:
+        with self._disk_errors():
+            self.dest.parent.mkdir(parents=True, exist_ok=True)
+            if self.dest.suffix.lower() == ".zip":
+                self._zip = zipfile.ZipFile(self.partial, "w", zipfile.ZIP_STORED)
+            else:
+                self.partial.mkdir()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        labelled = bool(self._labels) and all(label is not None for _, label in self._labels)
+        record: dict[str, object] = {"labels": [list(pair) for pair in self._labels] if labelled else None}
+        if labelled and self._class_names is not None:
+            record["class_names"] = self._class_names
+        self._write(METADATA_NAME, json.dumps(record).encode())
+        with self._disk_errors():
+            if self._zip is not None:
+                self._zip.close()
+            elif self.dest.exists():
+                self.dest.rmdir()
+            self.partial.replace(self.dest)
+
+    def _write(self, name: str, data: bytes) -> None:
+        with self._disk_errors():
+            if self._zip is not None:
+                info = zipfile.ZipInfo(name, ZIP_TIME)
+                info.create_system = 3  # Unix, wherever this runs
+                info.external_attr = 0o644 << 16
+                self._zip.writestr(info, data)
+            else:
+                path = self.partial / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(data)
+
+    def _discard(self) -> None:
+        if self._zip is not None and self._zip.fp is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._zip.close()
+        if self.partial.is_dir():
+            shutil.rmtree(self.partial, ignore_errors=True)
+        else:
+            self.partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "The disk is full: free some space, or choose another place." if full else "Choose another place."
+            reason = error.strerror or str(error)
+            raise UserError(f"{self.flag}: {self.dest} cannot be written: {reason}. {remedy}") from None
+
+
+def check_free(dest: Path, flag: str) -> None:
+    """Raise UserError unless an archive can be made at dest without touching what is there."""
+    if dest.suffix.lower() == ".zip":
+        if dest.exists() or dest.is_symlink():
+            raise UserError(f"{flag}: {dest} exists already; remove it, or choose another name.")
+    elif dest.exists() and not dest.is_dir():
+        raise UserError(f"{flag}: {dest} exists and is not a folder; choose a name that ends in .zip, or a new folder.")
+    elif dest.is_dir() and next(dest.iterdir(), None) is not None:
+        raise UserError(f"{flag}: the folder {dest} is not empty; choose a new or an empty one, or a name that ends "
+                        f"in .zip.")

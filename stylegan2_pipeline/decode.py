@@ -1,0 +1,167 @@
+"""The bytes of one image file -> a checked array, with everything that image libraries leave to their caller.
+
+EXIF rotation, palettes, transparency, CMYK, colour profiles and more than 8 bits are read for what they mean.
+"""
+
+import functools
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
+EXTENSIONS = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga",
+))
+MAX_PIXELS = 2 ** 27 + 2 ** 26  # 201 megapixels; a file that claims more is taken for a decompression bomb
+MAX_BYTES = 2 ** 31
+DEEP_MODES = frozenset(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"))  # gray with more than 8 bits
+EXIF_ORIENTATION = 0x0112
+
+# MAX_PIXELS is checked below, in our own words; Pillow's error at about the same size stays.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+class BrokenImage(Exception):
+    """The bytes are no image that can be read; the message is the reason, without the name of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One image, upright.
+
+    pixels: uint8 [H,W,C] with C = 1 gray, 3 RGB or 4 RGBA; or, for gray with more than 8 bits, float32 [H,W,1] in
+    the file's own units, which only a window chosen for the whole set can turn into 8 bits.
+    mode: what the file holds, in Pillow's names; rotated: EXIF asked for a rotation or flip; animated: it has
+    further frames, which are not read.
+    """
+
+    pixels: np.ndarray
+    mode: str = "L"
+    rotated: bool = False
+    animated: bool = False
+
+    @property
+    def deep(self) -> bool:
+        return self.pixels.dtype != np.uint8
+
+
+def decode_image(data: bytes) -> Decoded:
+    """Decode one image file. Raises BrokenImage with the reason when it cannot be read whole."""
+    if not data:
+        raise BrokenImage("an empty file")
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            return _decode_opened(image)
+    except BrokenImage:
+        raise
+    except UnidentifiedImageError:
+        raise BrokenImage(_what_it_is_instead(data)) from None
+    except Image.DecompressionBombError as error:
+        raise BrokenImage(f"too large: {error}") from None
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error and more
+        raise BrokenImage(f"cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """FORMATS as far as this build of Pillow has them. (MPO, the JPEG of some cameras, is opened as JPEG.)"""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _decode_opened(image: Image.Image) -> Decoded:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(f"too large: {width}x{height} is more than {MAX_PIXELS // 10 ** 6} megapixels")
+    image.load()
+    mode = image.mode
+    orientation = _orientation(image)  # after load(): the TIFF reader has rotated by then, and says so
+    pixels = ORIENTATIONS[orientation](_pixels(image))
+    if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
+        raise BrokenImage("holds values that are not finite")
+    return Decoded(np.ascontiguousarray(pixels), mode, orientation != 1, _animated(image))
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """[H,W,C] as it lies in the file."""
+    if image.mode in DEEP_MODES:
+        return np.asarray(image, dtype=np.float32)[:, :, np.newaxis]
+    if image.mode == "CMYK":
+        image = _to_srgb(image) or image.convert("RGB")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[:, :, np.newaxis]
+    else:
+        image = image.convert("RGB")
+    return np.asarray(_to_srgb(image) or image)
+
+
+def _to_srgb(image: Image.Image) -> Image.Image | None:
+    """The image in sRGB, or None when it has no usable colour profile or is sRGB already."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return None
+    transform = _srgb_transform(bytes(profile), image.mode)
+    if transform is None:
+        return None
+    converted = ImageCms.applyTransform(image, transform)
+    if converted is not None:
+        converted.info.pop("icc_profile", None)
+    return converted
+
+
+@functools.lru_cache(maxsize=16)
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB" if mode == "CMYK" else mode)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None  # a damaged profile, or one of another colour space: the pixels are still good
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data is no reason to lose the picture
+        return 1
+    return orientation if orientation in ORIENTATIONS else 1
+
+
+def _animated(image: Image.Image) -> bool:
+    if image.format == "MPO":  # the further frames are depth maps and thumbnails
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # damage behind the first frame
+        return True
+
+
+def _what_it_is_instead(data: bytes) -> str:
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg")):
+        return "not an image but a web page or XML text"
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "HEIC, which cannot be read here; convert it to JPEG or PNG"
+    if not any(data):
+        return "not an image: all bytes are zero"
+    return "not an image that can be recognised"
+
+
+ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF value -> what sets [H,W,C] upright
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda a: np.rot90(a, 1),
+}

@@ -1,0 +1,43 @@
+"""A folder of image files, with all folders inside it."""
+
+import os
+from pathlib import Path
+
+from stylegan2_pipeline.decode import MAX_BYTES, BrokenImage
+from stylegan2_pipeline.sources.base import FileSource
+from torch_utils.errors import UserError
+
+
+class FolderSource(FileSource):
+    """Links are followed; a folder that is reached twice, as through a link to its own parent, is read once."""
+
+    def __init__(self, path: Path, flag: str = "--source") -> None:
+        super().__init__(path, list_files(path, flag), flag)
+
+    def read_bytes(self, name: str) -> bytes:
+        path = self.path / name
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise BrokenImage(f"too large: more than {MAX_BYTES >> 30} GiB")
+            return path.read_bytes()
+        except OSError as error:
+            raise BrokenImage(error.strerror or str(error)) from None
+
+
+def list_files(root: Path, flag: str) -> list[str]:
+    """Names of all files below root, relative to it, '/' between folders, sorted."""
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{flag}: the folder {error.filename} cannot be read: {error.strerror}.")
+
+    files: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
+        identity = os.stat(folder)
+        if (identity.st_dev, identity.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((identity.st_dev, identity.st_ino))
+        subfolders.sort()
+        relative = Path(folder).relative_to(root)
+        files.extend((relative / name).as_posix() for name in names)
+    return sorted(files)
