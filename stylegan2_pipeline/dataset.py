@@ -1,0 +1,173 @@
+"""Uniform images with labels, by number: what training and metrics read."""
+
+import collections
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from stylegan2_pipeline.archive import Archive
+from stylegan2_pipeline.progress import progress
+from stylegan2_pipeline.sources.labels import printable, some
+from torch_utils.errors import UserError
+from torch_utils.seeding import derive_seed
+
+MIN_RESOLUTION = 8
+
+
+class ImageDataset:
+    """The images of an archive, all square, of one size and number of channels, with labels if asked for.
+
+    path: a folder or zip. use_labels: give each image its label; otherwise label_dim is 0. max_images: keep a random
+    subset that depends on `seed` alone; a smaller one is part of a larger one. mirror: append the images flipped
+    left to right, image i as number i + n_raw. resolution: what the caller needs it to be.
+    Raises UserError, naming --data and the remedy, for whatever cannot be trained on; that all images are alike
+    is checked as they are read, or all at once by preload().
+    """
+
+    def __init__(self, path: str | Path, *, use_labels: bool = False, max_images: int | None = None,
+                 mirror: bool = False, seed: int = 0, resolution: int | None = None) -> None:
+        assert max_images is None or max_images > 0
+        self._archive = Archive(path)
+        self._indices = subset(len(self._archive), max_images, seed)
+        self._pixels: np.ndarray | None = None
+        self._digest: str | None = None
+        self.mirror = mirror
+        self.image_shape: list[int] = list(self._archive.read(int(self._indices[0])).shape)
+        self._check_shape(resolution)
+        self.label_dim = 0
+        self.class_names: list[str] | None = None
+        if use_labels:
+            self._read_labels()
+
+    @property
+    def name(self) -> str:
+        return self._archive.path.resolve().stem
+
+    @property
+    def resolution(self) -> int:
+        return self.image_shape[1]
+
+    @property
+    def num_channels(self) -> int:
+        return self.image_shape[0]
+
+    @property
+    def n_raw(self) -> int:
+        """Images without their mirrored copies."""
+        return len(self._indices)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that preload() needs."""
+        return self.n_raw * int(np.prod(self.image_shape))
+
+    @property
+    def preloaded(self) -> bool:
+        return self._pixels is not None
+
+    def __len__(self) -> int:
+        return self.n_raw * (2 if self.mirror else 1)
+
+    def image(self, index: int) -> np.ndarray:
+        """uint8 [C,H,W], contiguous."""
+        flipped, raw = divmod(index, self.n_raw)
+        assert 0 <= index < len(self)
+        pixels = self._pixels[raw] if self._pixels is not None else self._decode(raw)
+        return np.ascontiguousarray(pixels[:, :, ::-1]) if flipped else pixels
+
+    def label(self, index: int) -> np.ndarray:
+        """float32 [label_dim]: one-hot for a class, the vector itself otherwise."""
+        assert 0 <= index < len(self)
+        vector = np.zeros(self.label_dim, np.float32)
+        if self.label_dim:
+            assert self._archive.labels is not None
+            value = self._archive.labels[self._indices[index % self.n_raw]]
+            if isinstance(value, int):
+                vector[value] = 1
+            else:
+                vector[:] = value
+        return vector
+
+    def preload(self) -> None:
+        """Decode all images into memory once; image() is then a lookup, also in processes forked later."""
+        if self._pixels is not None:
+            return
+        pixels = np.empty((self.n_raw, *self.image_shape), np.uint8)
+
+        def load(raw: int) -> None:
+            pixels[raw] = self._decode(raw)
+
+        threads = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+        try:
+            done = threads.map(load, range(self.n_raw))
+            collections.deque(progress(done, self.n_raw, "Loading images"), maxlen=0)
+        finally:
+            threads.shutdown(cancel_futures=True)
+        pixels.flags.writeable = False
+        self._pixels = pixels
+
+    def digest(self) -> str:
+        """A hash of the pixels and labels, whatever the path, file names and encoding; not of mirrored copies."""
+        if self._digest is None:
+            state = hashlib.blake2b(repr((self.image_shape, self.n_raw, self.label_dim)).encode(), digest_size=16)
+            for index in range(self.n_raw):
+                state.update(self.image(index).tobytes())
+                state.update(self.label(index).tobytes())
+            self._digest = state.hexdigest()
+        return self._digest
+
+    def close(self) -> None:
+        self._archive.close()
+
+    def _decode(self, raw: int) -> np.ndarray:
+        index = int(self._indices[raw])
+        pixels = self._archive.read(index)
+        if list(pixels.shape) != self.image_shape:
+            first = self._archive.names[self._indices[0]]
+            raise UserError(f"--data: {self._archive.path} holds images of different kinds: {printable(first)} is "
+                            f"{describe(self.image_shape)}, {printable(self._archive.names[index])} is "
+                            f"{describe(list(pixels.shape))}. {self._remedy()}")
+        return pixels
+
+    def _check_shape(self, resolution: int | None) -> None:
+        _, height, width = self.image_shape
+        where = f"--data: the images of {self._archive.path} are {width}x{height}"
+        if height != width:
+            raise UserError(f"{where}, and must be square. {self._remedy(' --transform=center-crop')}")
+        if width < MIN_RESOLUTION or width & (width - 1):
+            raise UserError(f"{where}; the size must be a power of two, {MIN_RESOLUTION} or more. {self._remedy()}")
+        if resolution is not None and resolution != width:
+            raise UserError(f"{where}, but {resolution}x{resolution} are needed. {self._remedy()}")
+
+    def _remedy(self, more: str = "") -> str:
+        size = max(MIN_RESOLUTION, 1 << (min(self.image_shape[1:]).bit_length() - 1))
+        return (f"Make them alike first: python dataset_tool.py --source {self._archive.path} --dest NEW.zip "
+                f"--resolution={size}x{size}{more}")
+
+    def _read_labels(self) -> None:
+        archive = self._archive
+        if archive.labels is None:
+            reason = (f"{len(archive.unlabelled)} of its {len(archive)} images have no label in dataset.json "
+                      f"({some(archive.unlabelled)})" if archive.unlabelled else "it has no labels")
+            raise UserError(f"--cond: {archive.path} cannot be trained on by class: {reason}. Leave --cond out, or "
+                            f"make an archive with labels: dataset_tool.py --labels=folders, or a dataset.json in its "
+                            f"--source.")
+        # Over the whole archive, not the subset, so that a class keeps its number.
+        self.label_dim = max(len(label) if isinstance(label, list) else label + 1 for label in archive.labels)
+        self.class_names = archive.class_names[:self.label_dim] if archive.class_names else None
+
+
+def subset(count: int, most: int | None, seed: int) -> np.ndarray:
+    """Sorted numbers of a random `most` of `count` images; all of them when most is None."""
+    if most is None or most >= count:
+        return np.arange(count)
+    keys = np.random.PCG64(derive_seed(seed, "subset")).random_raw(count)
+    return np.sort(np.argsort(keys, kind="stable")[:most])
+
+
+def describe(shape: list[int]) -> str:
+    kind = {1: "gray", 3: "RGB", 4: "RGBA"}[shape[0]]
+    return f"{shape[2]}x{shape[1]} {kind}"
