@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_utils.text import format_time
+
 
 class Stat(NamedTuple):
     """Number, mean and population standard deviation of the values gathered under one name."""
@@ -73,19 +75,6 @@ def _stat(count: float, total: float, squares: float) -> Stat:
     mean = total / count if count else math.nan
     variance = squares / count - mean * mean if count else math.nan
     return Stat(int(count), mean, math.sqrt(variance) if variance > 0 else variance * 0)
-
-
-def format_time(sec: float, parts: int = 3) -> str:
-    """Seconds in at most `parts` units: 12s, 1m 02s, 1h 02m 03s, 1d 02h 03m."""
-    rest = round(sec)
-    sizes = [("d", 86400), ("h", 3600), ("m", 60), ("s", 1)]
-    while len(sizes) > 1 and rest < sizes[0][1]:
-        sizes.pop(0)
-    texts: list[str] = []
-    for unit, size in sizes[:parts]:
-        count, rest = divmod(rest, size)
-        texts.append(f"{count:02d}{unit}" if texts else f"{count}{unit}")
-    return " ".join(texts)
 
 
 def cpu_mem_gb() -> float:

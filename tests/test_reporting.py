@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stylegan2_pipeline import reporting
-from stylegan2_pipeline.reporting import Collector, RunLog, Stat, format_time, status_line, tick_status
+from stylegan2_pipeline.reporting import Collector, RunLog, Stat, status_line, tick_status
 from torch_utils.errors import UserError
+from torch_utils.text import format_time
 
 NAMES = {
     "Progress/tick", "Progress/kimg", "Progress/augment", "Timing/total_sec", "Timing/sec_per_tick",
