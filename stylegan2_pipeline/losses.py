@@ -1,0 +1,91 @@
+"""The losses of StyleGAN2-ADA, one function a phase: networks and a batch in, terms out.
+
+A term is a scalar to differentiate with its statistics. A phase may have several terms; differentiating each before
+the next is asked for keeps only one graph in memory. Nothing here calls backward or changes a network.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from stylegan2_pipeline.latents import Latents
+from stylegan2_pipeline.networks import Discriminator, Generator
+
+Augment = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """loss: scalar; stats: per-sample values by name; w: the unmixed w [N,w_dim] that move w_avg, if any."""
+
+    loss: Tensor
+    stats: dict[str, Tensor] = field(default_factory=dict)
+    w: Tensor | None = None
+
+
+def generator_main(G: Generator, D: Discriminator, augment: Augment, fake: Latents) -> Iterator[Term]:
+    """Non-saturating logistic loss (Goodfellow et al. 2014): softplus(-D(aug(G(z))))."""
+    images, _ws, w = fake.to_images(G)
+    logits = D(augment(images), fake.c)
+    loss = softplus(-logits)
+    yield Term(loss.mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign(), "Loss/G/loss": loss}, w)
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor, create_graph: bool = True) -> Tensor:
+    """Length of the Jacobian of G along a random image direction (StyleGAN2, eq. 4).
+
+    images [N,C,H,W] generated from ws [N,L,D]; noise [N,C,H,W] unit normal. Returns [N]; differentiable again.
+    """
+    direction = noise / math.sqrt(images[0, 0].numel())
+    jacobian, = torch.autograd.grad((images * direction).sum(), ws, create_graph=create_graph)  # [NLD]
+    return jacobian.square().sum(2).mean(1).sqrt()
+
+
+def generator_path_lengths(G: Generator, fake: Latents, noise: Tensor, create_graph: bool) -> tuple[Tensor, Tensor]:
+    """Path lengths [N] of a batch, and its unmixed w."""
+    images, ws, w = fake.to_images(G)
+    return path_lengths(images, ws, noise, create_graph), w
+
+
+def generator_path_length_penalty(G: Generator, fake: Latents, noise: Tensor, pl_weight: float, pl_decay: float,
+                                  pl_mean: Tensor, batch_mean: Tensor | None = None) -> Iterator[Term]:
+    """Path length regularisation (StyleGAN2, eq. 4): pl_weight * (length - a)^2, a the running mean with this batch in it.
+
+    pl_mean: the running mean before; batch_mean: the mean length of the whole batch, when this is only a part of it.
+    The gradient through a, by which the samples of a batch depend on each other, is written as a sum over samples, so
+    that parts of a batch add up to the whole.
+    """
+    lengths, w = generator_path_lengths(G, fake, noise, create_graph=True)
+    batch_mean = lengths.detach().mean() if batch_mean is None else batch_mean
+    a = pl_mean.lerp(batch_mean, pl_decay)
+    penalty = (lengths - a).square()
+    through_a = -2 * pl_decay * (batch_mean - a) * lengths
+    loss = pl_weight * (penalty + through_a - through_a.detach())
+    yield Term(loss.mean(), {"Loss/pl_penalty": penalty, "Loss/pl_length": lengths, "Loss/G/reg": pl_weight * penalty}, w)
+
+
+def discriminator_main(G: Generator, D: Discriminator, augment_fake: Augment, augment_real: Augment, fake: Latents,
+                       real: Tensor, real_c: Tensor) -> Iterator[Term]:
+    """softplus(D(aug(G(z)))), then softplus(-D(aug(real)))."""
+    with torch.no_grad():
+        images, _ws, w = fake.to_images(G)
+    logits = D(augment_fake(images), fake.c)
+    loss_fake = softplus(logits)
+    yield Term(loss_fake.mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign()}, w)
+    logits = D(augment_real(real), real_c)
+    loss_real = softplus(-logits)
+    yield Term(loss_real.mean(), {"Loss/scores/real": logits, "Loss/signs/real": logits.sign(),
+                                  "Loss/D/loss": loss_fake.detach() + loss_real})
+
+
+def discriminator_r1(D: Discriminator, augment: Augment, real: Tensor, real_c: Tensor, gamma: float) -> Iterator[Term]:
+    """R1 (Mescheder et al. 2018, eq. 9): gamma/2 |d D(aug(x)) / dx|^2 on real images x [N,C,H,W]."""
+    real = real.detach().requires_grad_(True)
+    logits = D(augment(real), real_c)
+    gradient, = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    penalty = gradient.square().sum([1, 2, 3])
+    yield Term(gamma / 2 * penalty.mean(), {"Loss/r1_penalty": penalty, "Loss/D/reg": gamma / 2 * penalty})
