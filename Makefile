@@ -1,0 +1,45 @@
+# make demo   from nothing to a trained generator on sample data
+# make test   the fast tests; `make test-all` all of them
+# Variables: PYTHON (3.11 or later), VENV, TORCH (another torch version), PIP_ARGS (e.g. an index of CPU builds)
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?=
+PIP_ARGS ?=
+DEMO_ARGS ?=
+
+PY := $(VENV)/bin/python
+CONSTRAINTS := $(VENV)/constraints.txt
+INSTALLED := $(VENV)/.installed$(if $(TORCH),-$(TORCH))
+
+.PHONY: demo test test-all lint types install clean
+
+demo: $(INSTALLED)
+	$(PY) -m stylegan2_pipeline demo $(DEMO_ARGS)
+
+test: $(INSTALLED)
+	$(PY) -m pytest -m "not slow"
+
+test-all: $(INSTALLED)
+	$(PY) -m pytest
+
+lint: $(INSTALLED)
+	$(PY) -m ruff check .
+
+types: $(INSTALLED)
+	$(PY) -m mypy
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	    { echo "Python 3.11 or later is needed; this is `$(PYTHON) --version 2>&1`. Name another: make PYTHON=python3.12 ..."; exit 2; }
+	@echo "Making the environment in $(VENV) (once)"
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	if [ -n "$(TORCH)" ]; then echo "torch==$(TORCH)" > $(CONSTRAINTS); else cp constraints.txt $(CONSTRAINTS); fi
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c $(CONSTRAINTS) -e '.[dev]'
+	@rm -f $(VENV)/.installed*
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
