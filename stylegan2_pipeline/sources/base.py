@@ -67,7 +67,7 @@ class FileSource(abc.ABC):
         if not self._passed_over:
             return []
         kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(self._passed_over.items()))
-        return [f"{self._passed_over.total()} other files were passed over ({kinds})."]
+        return [f"Passed over, because they are no images: {kinds}."]
 
     def close(self) -> None:  # noqa: B027 - most have nothing open
         pass

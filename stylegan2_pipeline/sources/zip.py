@@ -38,8 +38,8 @@ class ZipSource(FileSource):
     def notes(self) -> list[str]:
         if not self._unsafe:
             return super().notes()
-        return [f"{len(self._unsafe)} entries were left out because their names lead out of the zip: "
-                f"{some(self._unsafe)}.", *super().notes()]
+        return [f"Left out, because their names lead out of the zip: {len(self._unsafe)} ({some(self._unsafe)}).",
+                *super().notes()]
 
     def close(self) -> None:
         if self._zip is not None and self._pid == os.getpid():
