@@ -1,12 +1,13 @@
 """Pictures out: floats to uint8, grids, and the one writer of image files that every command uses."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from torch_utils.files import atomic_path
 
 _CHANNELS = (1, 3, 4)
 _GRID_PIXELS = (7680, 4320)  # width and height of an 8K screen
@@ -28,14 +29,8 @@ def to_pil(image: np.ndarray | Tensor) -> Image.Image:
 
 def save_image(image: np.ndarray | Tensor, path: str | Path) -> None:
     """Writes a uint8 image [C,H,W]; the format follows the suffix. The file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    with atomic_path(path) as partial:
         to_pil(image).save(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def image_grid(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

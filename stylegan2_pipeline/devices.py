@@ -1,0 +1,18 @@
+"""The device a command runs on, from what its --device says."""
+
+import torch
+
+from torch_utils.errors import UserError
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """cpu, cuda, cuda:1, ...; None is CUDA where there is one, else the CPU. Raises UserError naming --device."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"--device={name} cannot be used here: {reason} Use --device=cpu, or leave it out.") from error
+    return device
