@@ -48,6 +48,15 @@ def lookup(name: str) -> Metric:
     return METRICS[name]
 
 
+def function_of(name: str) -> Callable[[MetricInputs, int], MetricValue]:
+    """Raises UserError for a name that is not in the table, or cannot be computed."""
+    metric = lookup(name)
+    if metric.function is None:
+        available = ", ".join(key for key in METRICS if METRICS[key].function)
+        raise UserError(f"--metrics: {name} {metric.unavailable}. Available: {available}.")
+    return metric.function
+
+
 def split_available(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """The names that can be computed, and a sentence for each other one; unknown names raise UserError."""
     usable, sentences = [], []
@@ -62,12 +71,9 @@ def split_available(names: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def compute(name: str, inputs: MetricInputs) -> dict[str, Any]:
     """Measures, and returns what metric-<name>.jsonl records: results under their keys, and all that they depend on."""
-    metric = lookup(name)
-    if metric.function is None:
-        raise UserError(f"--metrics: {name} {metric.unavailable}. Available: "
-                        f"{', '.join(key for key in METRICS if METRICS[key].function)}.")
+    function = function_of(name)
     start = time.time()
-    value = metric.function(inputs, inputs.num or metric.count)
+    value = function(inputs, inputs.num or METRICS[name].count)
     total_time = time.time() - start
     return dict(inputs.about) | {
         "results": value.results,
