@@ -1,0 +1,144 @@
+"""Bias, activation, gain and clamp in one operator (StyleGAN2-ADA, appendix on implementation).
+
+A piecewise-linear activation is one registered operator that saves only its output: the output's sign tells the slope
+and its size tells where the clamp held. Its gradient is linear in dy and piecewise constant in everything else, so that
+it is its own derivative at every order. The smooth activations are composed from torch functions.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Activation(NamedTuple):
+    """slope: of the negative side of a piecewise-linear activation, nan where alpha gives it; fn: a smooth one."""
+
+    gain: float
+    slope: float | None = None
+    fn: Callable[[Tensor], Tensor] | None = None
+
+
+LRELU_ALPHA = 0.2
+ACTIVATIONS = {
+    "linear":   Activation(1, slope=1),
+    "relu":     Activation(math.sqrt(2), slope=0),
+    "lrelu":    Activation(math.sqrt(2), slope=math.nan),
+    "tanh":     Activation(1, fn=torch.tanh),
+    "sigmoid":  Activation(1, fn=torch.sigmoid),
+    "elu":      Activation(1, fn=F.elu),
+    "selu":     Activation(1, fn=F.selu),
+    "softplus": Activation(1, fn=F.softplus),
+    "swish":    Activation(math.sqrt(2), fn=F.silu),
+}
+
+
+def bias_act(
+    x: Tensor,
+    b: Tensor | None = None,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """clip(gain * act(x + b), +-clamp), with b [x.shape[dim]] broadcast along the other dimensions.
+
+    act is a name in ACTIVATIONS, which also gives the default gain; alpha is the slope of lrelu (0.2). x of any shape
+    and floating type, b of the same type; the result has x's shape, type and memory format. The gradient is zero where
+    the clamp holds. Differentiable any number of times. The result may be x itself where there is nothing to do.
+    """
+    spec = ACTIVATIONS[act]
+    assert b is None or (b.ndim == 1 and b.shape[0] == x.shape[dim] and b.dtype == x.dtype)
+    assert clamp is None or clamp >= 0
+    dim = dim % x.ndim if x.ndim else 0
+    gain = spec.gain if gain is None else gain
+    clamp = None if clamp is None else _representable(clamp, x.dtype)
+
+    if act == "linear" and clamp is None:
+        return _scaled(x if b is None else x + _along(b, dim, x.ndim), gain)
+    if spec.slope is not None:
+        slope = spec.slope if not math.isnan(spec.slope) else LRELU_ALPHA if alpha is None else alpha
+        if gain > 0 and slope >= 0:  # else the output's sign does not tell the side
+            return torch.ops.stylegan2.bias_act(x, b, dim, slope, gain, clamp)
+    t = x if b is None else x + _along(b, dim, x.ndim)
+    y = _scaled(F.leaky_relu(t, slope) if spec.fn is None else spec.fn(t), gain)
+    return y if clamp is None else torch.ops.stylegan2.bias_act(y, None, 0, 1.0, 1.0, clamp)
+
+
+@torch.library.custom_op("stylegan2::bias_act", mutates_args=())
+def _bias_act(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, clamp: float | None) -> Tensor:
+    """clip(gain * (t if t > 0 else alpha * t), +-clamp) of t = x + b; alpha >= 0, gain > 0, clamp exact in x's type."""
+    if b is None:
+        y = x * gain
+    else:
+        y = x + _along(b, dim, x.ndim)
+        if gain != 1:
+            y.mul_(gain)
+    if alpha != 1:
+        F.leaky_relu_(y, alpha)
+    return y if clamp is None else y.clamp_(-clamp, clamp)
+
+
+@torch.library.custom_op("stylegan2::bias_act_grad", mutates_args=())
+def _bias_act_grad(dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> Tensor:
+    """dy times the slope where the output was y: gain or gain * alpha by the sign of y, 0 where |y| >= clamp."""
+    dx = torch.where(y > 0, dy * gain, dy * (gain * alpha)) if alpha != 1 else dy * gain
+    return dx if clamp is None else dx.masked_fill_(y.abs() >= clamp, 0)
+
+
+@_bias_act.register_fake
+def _(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, clamp: float | None) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_bias_act_grad.register_fake
+def _(dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> Tensor:
+    return torch.empty_like(dy)
+
+
+def _save_output(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    x, b, ctx.dim, ctx.alpha, ctx.gain, ctx.clamp = inputs
+    ctx.other_dims = None if b is None else [i for i in range(x.ndim) if i != ctx.dim]
+    ctx.save_for_backward(output)
+
+
+def _backward(ctx: Any, dy: Tensor) -> tuple:
+    (y,) = ctx.saved_tensors
+    dx = torch.ops.stylegan2.bias_act_grad(dy, y, ctx.alpha, ctx.gain, ctx.clamp)
+    db = None
+    if ctx.other_dims is not None and ctx.needs_input_grad[1]:
+        db = dx.sum(ctx.other_dims) if ctx.other_dims else dx.clone()
+    return dx, db, None, None, None, None
+
+
+def _save_reference(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    _, y, ctx.alpha, ctx.gain, ctx.clamp = inputs
+    ctx.save_for_backward(y)
+
+
+def _double_backward(ctx: Any, ddx: Tensor) -> tuple:
+    (y,) = ctx.saved_tensors
+    return torch.ops.stylegan2.bias_act_grad(ddx, y, ctx.alpha, ctx.gain, ctx.clamp), None, None, None, None
+
+
+_bias_act.register_autograd(_backward, setup_context=_save_output)
+_bias_act_grad.register_autograd(_double_backward, setup_context=_save_reference)
+
+
+def _along(b: Tensor, dim: int, ndim: int) -> Tensor:
+    return b.reshape([-1 if i == dim else 1 for i in range(ndim)])
+
+
+def _scaled(x: Tensor, gain: float) -> Tensor:
+    return x if gain == 1 else x * gain
+
+
+@lru_cache
+def _representable(value: float, dtype: torch.dtype) -> float:
+    """value as dtype rounds it, so that |y| >= clamp holds exactly where y was clipped."""
+    return torch.tensor(value, dtype=dtype).item()

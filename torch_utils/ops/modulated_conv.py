@@ -1,0 +1,85 @@
+"""Modulated convolution with weight demodulation (StyleGAN2, section 2.2)."""
+
+import torch
+from torch import Tensor
+
+from torch_utils.ops.conv2d_resample import conv2d_resample
+
+EPS = 1e-8
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    noise: Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: int = 0,
+    resample_filter: Tensor | None = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+) -> Tensor:
+    """Convolve sample n of x with w'[o,i] = weight[o,i] * styles[n,i], normalised to unit length over i and the kernel.
+
+    x [N,I,H,W], weight [O,I,k,k], styles [N,I]; noise, added to the normalised result, broadcasts to the output.
+    up, down, padding, resample_filter and flip_weight as in conv2d_resample. weight and styles may be float32 where x
+    is of a shorter type: the normalisation is then exact. In float16 nothing overflows while |x| stays below 900, which
+    conv_clamp sees to. Returns [N,O,H',W'] of x's type.
+    """
+    assert weight.shape[1] == x.shape[1] and styles.shape == x.shape[:2]
+    if x.dtype == torch.float16 and demodulate:
+        weight, styles = _bounded(weight, styles)
+    d = demodulation(weight, styles) if demodulate else None
+    form = _per_sample_weights if prefer_per_sample_weights(x, weight, up) else _shared_weights
+    y = form(x, weight, styles, d, up=up, down=down, padding=padding, f=resample_filter, flip_weight=flip_weight)
+    return y if noise is None else y + noise.to(y.dtype)
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """d[n,o] = 1 / sqrt(sum over i and the kernel of (weight * styles)^2), in the type of the weights."""
+    return (styles.square() @ weight.square().sum([2, 3]).t() + EPS).rsqrt()
+
+
+def _bounded(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
+    """Both scaled so that no sum of products leaves float16; demodulation cancels the factors, which are constants."""
+    fan_in = weight[0].numel()
+    weight_max = weight.detach().abs().amax([1, 2, 3], keepdim=True).clamp_min(EPS)
+    styles_max = styles.detach().abs().amax(1, keepdim=True).clamp_min(EPS)
+    return weight / (weight_max * fan_in**0.5), styles / styles_max
+
+
+def prefer_per_sample_weights(x: Tensor, weight: Tensor, up: int = 1) -> bool:
+    """Whether scaling every sample's weights is cheaper than two more passes over the activations.
+
+    As measured on CPUs, forward and backward: large images of few channels, such as ToRGB (2-3 times faster there).
+    """
+    activations = x[0].numel() + weight.shape[0] * x[0, 0].numel() * up**2
+    plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.is_contiguous()
+    return plain and 25 * weight.numel() < activations
+
+
+def _shared_weights(
+    x: Tensor, weight: Tensor, styles: Tensor, d: Tensor | None,
+    up: int, down: int, padding: int, f: Tensor | None, flip_weight: bool,
+) -> Tensor:  # fmt: skip
+    """One convolution for all samples, between two scalings of activations."""
+    x = x * styles.to(x.dtype)[:, :, None, None]
+    y = conv2d_resample(x, weight.to(x.dtype), f, up=up, down=down, padding=padding, flip_weight=flip_weight)
+    return y if d is None else y * d.to(y.dtype)[:, :, None, None]
+
+
+def _per_sample_weights(
+    x: Tensor, weight: Tensor, styles: Tensor, d: Tensor | None,
+    up: int, down: int, padding: int, f: Tensor | None, flip_weight: bool,
+) -> Tensor:  # fmt: skip
+    """One grouped convolution, a group a sample, with every sample's own weights."""
+    n = x.shape[0]
+    w = weight[None] * styles[:, None, :, None, None]  # [NOIkk]
+    if d is not None:
+        w = w * d[:, :, None, None, None]
+    y = conv2d_resample(
+        x.flatten(0, 1)[None], w.flatten(0, 1).to(x.dtype), f,
+        up=up, down=down, padding=padding, groups=n, flip_weight=flip_weight,
+    )  # fmt: skip
+    return y[0].unflatten(0, (n, -1))
