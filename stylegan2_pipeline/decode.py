@@ -24,6 +24,7 @@ EXIF_ORIENTATION = 0x0112
 
 # MAX_PIXELS is checked below, in our own words; Pillow's error at about the same size stays.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF data, and the like
 
 
 class BrokenImage(Exception):
