@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metrics.frechet import pfd32
 from metrics.inputs import MetricInputs, MetricValue
 from metrics.swd import swd
 from torch_utils.errors import UserError
@@ -33,6 +34,7 @@ class Metric:
 
 METRICS = {
     "swd":         Metric("sliced Wasserstein distance of image patches by scale; no weights", swd, 8192),
+    "pfd32":       Metric("Frechet distance of images reduced to 32x32; no weights", pfd32, 2048),
     "fid50k_full": Metric("Frechet distance of Inception features", None, 50000, "Inception"),
     "kid50k_full": Metric("kernel distance of Inception features", None, 50000, "Inception"),
     "pr50k3_full": Metric("precision and recall of VGG16 features", None, 50000, "VGG16", lower_is_better=False),

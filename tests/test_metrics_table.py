@@ -24,7 +24,7 @@ def test_the_ecosystems_names_are_known_and_say_what_they_lack():
     usable, sentences = split_available(["fid50k_full", "swd", "ppl2_wend"])
     assert usable == ["swd"]
     assert len(sentences) == 2 and "fid50k_full" in sentences[0] and "weights of Inception" in sentences[0]
-    with pytest.raises(UserError, match=r"fid50k_full needs the weights.*Available: swd"):
+    with pytest.raises(UserError, match=r"fid50k_full needs the weights.*Available: swd, pfd32"):
         compute("fid50k_full", some_inputs())
 
 

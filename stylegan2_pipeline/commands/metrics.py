@@ -22,15 +22,18 @@ def command(network: str | None, data: str, names: str, num: int | None, seed: i
     Each result is printed and added as a line of JSON, with all that it depends on, to metric-NAME.jsonl.
 
     \b
-    Metrics:
-      swd   sliced Wasserstein distance of image patches, by scale; lower is better. swd_floor is what two halves
-            of the data have to each other; swd_ratio compares with that: near 1 is as good as other real images.
-            Blind to brightness and contrast. Numbers of different data sets or --num do not compare.
+    Metrics, of which lower is better:
+      swd     sliced Wasserstein distance of image patches, by scale: texture, detail, and layout at the coarsest.
+              Blind to brightness and contrast.
+      pfd32   Frechet distance of images reduced to 32x32: layout, brightness, contrast, and lack of variety.
+              Blind to detail. It is not FID.
+    NAME_floor is what two halves of the data are apart; NAME_ratio compares with that: near 1 is as close as other real
+    images are, for this measure. Numbers of different data sets or --num do not compare.
 
     \b
     Examples:
       stylegan2 metrics --data=data.zip
-      stylegan2 metrics --network=network.pkl --data=data.zip --metrics=swd --num=2000
+      stylegan2 metrics --network=network.pkl --data=data.zip --metrics=swd,pfd32 --num=2000
     """
     from stylegan2_pipeline.evaluation import measure
 
