@@ -101,7 +101,8 @@ def images_of_seeds(
     noise_mode: str = "const",
     batch: int = 8,
 ) -> Iterator[np.ndarray]:
-    """uint8 images [n,C,H,W], n <= batch, one for each seed, bit for bit the same however seeds are batched.
+    """uint8 images [n,C,H,W], n <= batch, one for each seed, bit for bit the same however seeds are batched
+    (on one device and, on a CPU, with one number of threads).
 
     label [1,c_dim] is that of all images. Noise of noise_mode "random" follows from the seed too.
     """

@@ -22,7 +22,7 @@ def command(network: str | None, seeds: str | None, trunc: float, class_: str | 
     """Make images from a trained network.
 
     Each seed is one image, seed0001.png, bit for bit the same whatever other seeds and --batch are given; another
-    machine or device may round a few pixels differently.
+    machine, device or number of CPU threads may round a few pixels differently.
 
     \b
     Examples:
