@@ -1,0 +1,150 @@
+"""dataset_tool.py as a user runs it."""
+
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from stylegan2_pipeline.archive import Archive
+from stylegan2_pipeline.commands.dataset import command
+from stylegan2_pipeline.dataset import ImageDataset
+
+SCRIPT = Path(__file__).parents[1] / "dataset_tool.py"
+
+
+def photo(path, width=64, height=48, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    return path
+
+
+def tool(folder, *words, **options):
+    return subprocess.run([sys.executable, SCRIPT, *words], cwd=folder, capture_output=True, text=True, **options)
+
+
+def test_from_photographs_to_a_trainable_archive_with_the_command_that_the_tool_proposes(tmp_path):
+    for number in range(3):
+        photo(tmp_path / "data" / "sigara" / f"{number}.jpg", seed=number)
+    words = ["--source", "./data/sigara", "--dest", "./data/sigara.zip", "--resolution=32x32"]
+    first = tool(tmp_path, *words)
+    assert first.returncode == 2 and "3 of 3 images are not square (3 of 64x48)" in first.stderr
+    assert os.listdir(tmp_path / "data") == ["sigara"]
+    proposed = shlex.split(first.stderr.strip().splitlines()[-1])
+    assert proposed[:2] == ["python", "dataset_tool.py"]
+    second = tool(tmp_path, *proposed[2:])
+    assert second.returncode == 0 and second.stderr == ""
+    assert second.stdout.splitlines()[-2:] == [
+        "data/sigara.zip: 3 images, 32x32 RGB, about 0.0 MB, no labels.",
+        "Next: python train.py --outdir=training-runs --data=data/sigara.zip"]
+    dataset = ImageDataset(tmp_path / "data" / "sigara.zip")
+    assert len(dataset) == 3 and dataset.image_shape == [3, 32, 32]
+    assert sorted(os.listdir(tmp_path / "data")) == ["sigara", "sigara.zip"]
+
+
+def test_help_is_instant_and_shows_examples(tmp_path):
+    start = time.perf_counter()
+    shown = tool(tmp_path, "-h")
+    assert shown.returncode == 0 and time.perf_counter() - start < 2
+    assert "--source ./data/sigara --dest ./data/sigara.zip --resolution=512x512" in shown.stdout
+    heavy = "import sys, stylegan2_pipeline.commands.dataset; print({'torch', 'numpy', 'PIL'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", heavy], cwd=SCRIPT.parent, text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--source", "nowhere", "--dest", "a.zip"], "--source: nowhere does not exist"),
+    (["--source", "notes.txt", "--dest", "a.zip"], "a folder of images, a .zip of images"),
+    (["--source", "empty", "--dest", "a.zip"], "no images in empty. Passed over, because they are no images: 1 .txt"),
+    (["--source", "bad.zip", "--dest", "a.zip"], "cannot be read as a zip"),
+    (["--source", "square", "--dest", "there.zip"], "there.zip exists already"),
+    (["--source", "square", "--dest", "empty"], "the folder empty is not empty"),
+    (["--source", "square", "--dest", "square/new.zip"], "lies inside --source square"),
+    (["--source", "square", "--dest", "notes.txt/a.zip"], "cannot be written"),
+    (["--source", "square", "--dest", "a.zip", "--resolution=64x32"], "training needs square images"),
+    (["--source", "square", "--dest", "a.zip", "--resolution=big"], "'big' is not a size"),
+    (["--source", "square", "--dest", "a.zip", "--resolution=64", "--width=64"], "give one of them"),
+    (["--source", "square", "--dest", "a.zip", "--labels=folders"], "lie in no class folder"),
+    (["--source", "square", "--dest", "a.zip", "--background=mauvish"], "is no colour"),
+    (["--source", "broken", "--dest", "a.zip"], "no image in broken can be read"),
+    (["--source", "square", "--dest", "a.zip", "--workers=0"], "--workers"),
+    (["--dest", "a.zip"], "--source"),
+])
+def test_each_mistake_is_a_message_exit_code_2_and_no_file(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "square" / "a.png", 32, 32)
+    for name, text in (("notes.txt", "x"), ("empty/notes.txt", "x"), ("bad.zip", "x"), ("there.zip", "mine"),
+                       ("broken/a.jpg", "<html>")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 2 and message in result.stderr
+    assert isinstance(result.exception, SystemExit)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def many_photos(tmp_path, count):
+    first = photo(tmp_path / "photos" / "0000.jpg", 1024, 768)
+    for number in range(1, count):
+        os.link(first, tmp_path / "photos" / f"{number:04d}.jpg")
+    return ["--source", "photos", "--dest", "out.zip", "--resolution=256", "--transform=center-crop", "--workers=2"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("wait_for", ["scan", "write"])
+def test_ctrl_c_leaves_nothing(tmp_path, wait_for):
+    words = many_photos(tmp_path, 160)
+    process = subprocess.Popen([sys.executable, SCRIPT, *words], cwd=tmp_path, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    begun = {"scan": lambda: has_workers(process.pid),
+             "write": lambda: any(".partial-" in name for name in os.listdir(tmp_path))}[wait_for]
+    while not begun():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and errors.strip() == "Aborted!"
+    assert os.listdir(tmp_path) == ["photos"]
+    while group_exists(process.pid):  # the workers end too
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def has_workers(pid):
+    """Two of them, and the process by which Python keeps track of them."""
+    return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) >= 3
+
+
+def group_exists(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_write_that_fails_midway_leaves_nothing(tmp_path):
+    words = many_photos(tmp_path, 20)
+    limited = tool(tmp_path, *words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 ** 20, 2 ** 20)))
+    assert limited.returncode == 2 and "--dest: out.zip cannot be written: File too large" in limited.stderr
+    assert "Traceback" not in limited.stderr
+    assert os.listdir(tmp_path) == ["photos"]
+
+
+def test_a_folder_and_a_zip_hold_the_same(tmp_path):
+    photo(tmp_path / "square" / "a.png", 32, 32)
+    for dest in ("out.zip", "out"):
+        assert tool(tmp_path, "--source", "square", "--dest", dest).returncode == 0
+    with Archive(tmp_path / "out.zip") as packed, Archive(tmp_path / "out") as loose:
+        assert packed.names == loose.names == ["00000/img00000000.png"]
+        np.testing.assert_array_equal(packed.read(0), loose.read(0))
