@@ -57,15 +57,30 @@ class Archive:
 
     def read(self, index: int) -> np.ndarray:
         """Image number `index`, uint8 [C,H,W], C = 1, 3 or 4. Raises UserError, naming the file, if it is broken."""
-        try:
+        with self._naming(index):
             image = self._files.decode(index)
+            self._check_depth(image.deep)
+            return np.ascontiguousarray(image.pixels.transpose(2, 0, 1))
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """(C,H,W) from the header of the file, before EXIF rotation; raises as read() does."""
+        with self._naming(index):
+            header = self._files.header(index)
+            self._check_depth(header.deep)
+            return header.channels, header.height, header.width
+
+    @contextlib.contextmanager
+    def _naming(self, index: int) -> Iterator[None]:
+        try:
+            yield
         except BrokenImage as error:
             raise UserError(f"{self.flag}: {self.path}: {printable(self.names[index])}: {error}. Take it out, or let "
-                            f"dataset_tool.py make an archive without broken files.") from None
-        if image.deep:
-            raise UserError(f"{self.flag}: {self.path}: {printable(self.names[index])} has more than 8 bits a pixel. "
-                            f"Let dataset_tool.py make an archive: it brings the whole set to 8 bits by one window.")
-        return np.ascontiguousarray(image.pixels.transpose(2, 0, 1))
+                            f"dataset_tool.py make an archive of the good ones.") from None
+
+    @staticmethod
+    def _check_depth(deep: bool) -> None:
+        if deep:
+            raise BrokenImage("more than 8 bits a pixel, which need one window for the whole set")
 
     def close(self) -> None:
         self._files.close()

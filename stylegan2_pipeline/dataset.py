@@ -23,8 +23,8 @@ class ImageDataset:
     path: a folder or zip. use_labels: give each image its label; otherwise label_dim is 0. max_images: keep a random
     subset that depends on `seed` alone; a smaller one is part of a larger one. mirror: append the images flipped
     left to right, image i as number i + n_raw. resolution: what the caller needs it to be.
-    Raises UserError, naming --data and the remedy, for whatever cannot be trained on; that all images are alike
-    is checked as they are read, or all at once by preload().
+    Raises UserError, naming --data and the remedy, for whatever cannot be trained on. That all images are alike is
+    checked from their headers at once, and as they are read.
     """
 
     def __init__(self, path: str | Path, *, use_labels: bool = False, max_images: int | None = None,
@@ -37,6 +37,8 @@ class ImageDataset:
         self.mirror = mirror
         self.image_shape: list[int] = list(self._archive.read(int(self._indices[0])).shape)
         self._check_shape(resolution)
+        for index in progress(self._indices, self.n_raw, "Checking images"):
+            self._check_alike(int(index), list(self._archive.shape(int(index))))
         self.label_dim = 0
         self.class_names: list[str] | None = None
         if use_labels:
@@ -125,12 +127,15 @@ class ImageDataset:
     def _decode(self, raw: int) -> np.ndarray:
         index = int(self._indices[raw])
         pixels = self._archive.read(index)
-        if list(pixels.shape) != self.image_shape:
+        self._check_alike(index, list(pixels.shape))
+        return pixels
+
+    def _check_alike(self, index: int, shape: list[int]) -> None:
+        if shape != self.image_shape:
             first = self._archive.names[self._indices[0]]
             raise UserError(f"--data: {self._archive.path} holds images of different kinds: {printable(first)} is "
                             f"{describe(self.image_shape)}, {printable(self._archive.names[index])} is "
-                            f"{describe(list(pixels.shape))}. {self._remedy()}")
-        return pixels
+                            f"{describe(shape)}. {self._remedy()}")
 
     def _check_shape(self, resolution: int | None) -> None:
         _, height, width = self.image_shape

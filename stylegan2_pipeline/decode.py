@@ -3,11 +3,13 @@
 EXIF rotation, palettes, transparency, CMYK, colour profiles and more than 8 bits are read for what they mean.
 """
 
+import contextlib
 import functools
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -51,13 +53,38 @@ class Decoded:
         return self.pixels.dtype != np.uint8
 
 
+class Header(NamedTuple):
+    """What Decoded will be like, as far as the start of the file tells: EXIF rotation is not looked at."""
+
+    channels: int
+    height: int
+    width: int
+    deep: bool
+
+
 def decode_image(data: bytes) -> Decoded:
     """Decode one image file. Raises BrokenImage with the reason when it cannot be read whole."""
+    with _opened(data) as image:
+        return _decode_opened(image)
+
+
+def read_header(data: bytes) -> Header:
+    """What the start of a file says, without decoding; for most formats the first 64 KiB suffice.
+
+    Raises BrokenImage if it is no image, or if more of it is needed.
+    """
+    with _opened(data) as image:
+        width, height = image.size
+        return Header(_channels(image), height, width, image.mode in DEEP_MODES)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise BrokenImage("an empty file")
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            return _decode_opened(image)
+            yield image
     except BrokenImage:
         raise
     except UnidentifiedImageError:
@@ -88,19 +115,26 @@ def _decode_opened(image: Image.Image) -> Decoded:
     return Decoded(np.ascontiguousarray(pixels), mode, orientation != 1, _animated(image))
 
 
+def _channels(image: Image.Image) -> int:
+    """Of what _pixels will give; known before the pixels are."""
+    if image.mode in DEEP_MODES:
+        return 1
+    if image.mode != "CMYK" and image.has_transparency_data:
+        return 4
+    return 1 if image.mode in ("1", "L") else 3
+
+
 def _pixels(image: Image.Image) -> np.ndarray:
     """[H,W,C] as it lies in the file."""
     if image.mode in DEEP_MODES:
         return np.asarray(image, dtype=np.float32)[:, :, np.newaxis]
-    if image.mode == "CMYK":
-        image = _to_srgb(image) or image.convert("RGB")
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode in ("1", "L"):
+    channels = _channels(image)
+    if channels == 1:
         return np.asarray(image.convert("L"))[:, :, np.newaxis]
-    else:
-        image = image.convert("RGB")
-    return np.asarray(_to_srgb(image) or image)
+    if image.mode != "CMYK" or not image.info.get("icc_profile"):
+        image = image.convert("RGBA" if channels == 4 else "RGB")
+    image = _to_srgb(image) or image
+    return np.asarray(image if image.mode != "CMYK" else image.convert("RGB"))
 
 
 def _to_srgb(image: Image.Image) -> Image.Image | None:

@@ -9,6 +9,7 @@ from archives import make_images, write_archive
 from PIL import Image
 
 from stylegan2_pipeline.dataset import ImageDataset
+from stylegan2_pipeline.sources.base import HEADER_BYTES
 from torch_utils.errors import UserError
 
 
@@ -92,11 +93,18 @@ def test_a_dataset_can_be_pickled_after_use(tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(dataset)).image(1), before)
 
 
+def test_headers_longer_than_usual_are_read(tmp_path):
+    """A TIFF keeps its directory at the end, a JPEG may begin with a long profile."""
+    pixels = make_images(1, size=256)[0].transpose(1, 2, 0)
+    Image.fromarray(pixels).save(tmp_path / "a.tiff")
+    Image.fromarray(pixels).save(tmp_path / "b.jpg", icc_profile=bytes(200_000))
+    assert min(path.stat().st_size for path in tmp_path.iterdir()) > 3 * HEADER_BYTES
+    assert ImageDataset(tmp_path).image_shape == [3, 256, 256]
+
+
 def refused(path, **options):
     with pytest.raises(UserError) as caught:
-        dataset = ImageDataset(path, **options)
-        for index in range(len(dataset)):
-            dataset.image(index)
+        ImageDataset(path, **options)
     return caught.value.format_message()
 
 
@@ -129,9 +137,19 @@ def test_each_refusal_names_the_flag_and_the_remedy(tmp_path):
 def test_preload_refuses_a_broken_image_by_name(tmp_path):
     write_archive(tmp_path / "data", make_images(3))
     broken = tmp_path / "data" / "00000" / "img00000001.png"
-    broken.write_bytes(broken.read_bytes()[:120])
-    with pytest.raises(UserError, match=r"img00000001\.png"):
-        ImageDataset(tmp_path / "data").preload()
+    broken.write_bytes(broken.read_bytes()[:120])  # the header is whole
+    dataset = ImageDataset(tmp_path / "data")
+    with pytest.raises(UserError, match=r"img00000001\.png: cannot be decoded"):
+        dataset.preload()
+    broken.write_bytes(b"<html>")
+    assert "img00000001.png: not an image but a web page" in refused(tmp_path / "data")
+
+
+def test_images_that_change_later_are_refused_when_read(tmp_path):
+    dataset = ImageDataset(write_archive(tmp_path / "data", make_images(3)))
+    Image.new("L", (8, 8)).save(tmp_path / "data" / "00000" / "img00000002.png")
+    with pytest.raises(UserError, match=r"img00000002\.png is 8x8 gray"):
+        dataset.image(2)
 
 
 def test_partly_labelled_archives_say_which(tmp_path):

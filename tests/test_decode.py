@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 
 from stylegan2_pipeline import decode
-from stylegan2_pipeline.decode import BrokenImage, decode_image
+from stylegan2_pipeline.decode import BrokenImage, decode_image, read_header
 from stylegan2_pipeline.png import encode_png
 
 RNG = np.random.default_rng(0)
@@ -31,6 +31,7 @@ def saved(image, kind="PNG", **options):
 
 def pixels(data):
     decoded = decode_image(data)
+    assert read_header(data) == (decoded.pixels.shape[2], *read_header(data)[1:3], False)
     assert decoded.pixels.dtype == np.uint8 and decoded.pixels.flags.c_contiguous and not decoded.deep
     return decoded.pixels
 
@@ -149,7 +150,7 @@ def wide_gamut_profile():
 def test_sixteen_bits_keep_all_their_values(kind):
     values = np.arange(35, dtype=np.uint16).reshape(5, 7) * 117
     decoded = decode_image(saved(values, kind))
-    assert decoded.deep and decoded.mode.startswith("I")
+    assert decoded.deep and decoded.mode.startswith("I") and read_header(saved(values, kind)) == (1, 5, 7, True)
     np.testing.assert_array_equal(decoded.pixels[:, :, 0], values)
 
 
@@ -242,6 +243,7 @@ def valid_files():
             saved(RGB, "JPEG", exif=bytes.fromhex("4578696600004d4d002a000000080001011200030000000100060000"))]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, as in stylegan2_pipeline.decode
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused_never_worse(data):

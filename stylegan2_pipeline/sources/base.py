@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from stylegan2_pipeline.decode import EXTENSIONS, BrokenImage, Decoded, decode_image
+from stylegan2_pipeline.decode import EXTENSIONS, BrokenImage, Decoded, Header, decode_image, read_header
 from stylegan2_pipeline.sources.labels import Labels, labels_from_json
 from torch_utils.errors import UserError
 
 METADATA_NAME = "dataset.json"
+HEADER_BYTES = 2 ** 16
 
 
 class Source(Protocol):
@@ -47,11 +48,18 @@ class FileSource(abc.ABC):
         self._passed_over = collections.Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in others)
 
     @abc.abstractmethod
-    def read_bytes(self, name: str) -> bytes:
-        """Raises BrokenImage with the reason."""
+    def read_bytes(self, name: str, most: int = -1) -> bytes:
+        """All of a file, or its first `most` bytes. Raises BrokenImage with the reason."""
 
     def decode(self, index: int) -> Decoded:
         return decode_image(self.read_bytes(self.names[index]))
+
+    def header(self, index: int) -> Header:
+        """What the image will be like, without decoding it. Raises BrokenImage."""
+        try:
+            return read_header(self.read_bytes(self.names[index], HEADER_BYTES))
+        except BrokenImage:  # or one whose header is longer, or at its end
+            return read_header(self.read_bytes(self.names[index]))
 
     def labels(self) -> Labels | None:
         if self.metadata_name is None:

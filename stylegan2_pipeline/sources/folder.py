@@ -14,12 +14,13 @@ class FolderSource(FileSource):
     def __init__(self, path: Path, flag: str = "--source") -> None:
         super().__init__(path, list_files(path, flag), flag)
 
-    def read_bytes(self, name: str) -> bytes:
+    def read_bytes(self, name: str, most: int = -1) -> bytes:
         path = self.path / name
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise BrokenImage(f"too large: more than {MAX_BYTES >> 30} GiB")
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return file.read(most)
         except OSError as error:
             raise BrokenImage(error.strerror or str(error)) from None
 

@@ -24,12 +24,13 @@ class ZipSource(FileSource):
         self._unsafe = sorted(name for name in set(files) if not is_safe(name))
         super().__init__(path, sorted(name for name in set(files) if is_safe(name)), flag)
 
-    def read_bytes(self, name: str) -> bytes:
+    def read_bytes(self, name: str, most: int = -1) -> bytes:
         try:
             opened = self._opened()
             if opened.getinfo(name).file_size > MAX_BYTES:
                 raise BrokenImage(f"too large: more than {MAX_BYTES >> 30} GiB unpacked")
-            return opened.read(name)
+            with opened.open(name) as file:
+                return file.read(most)
         except BrokenImage:
             raise
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), OSError, NotImplementedError ...
