@@ -76,7 +76,7 @@ def load_snapshot(source: str | Path, device: str | torch.device = "cpu",
         raise UserError(f"{path} holds no networks: expected G, D and G_ema of a StyleGAN2 snapshot.")
     ours = data.get("format") == FORMAT
     rebuild = rebuild_own if ours else rebuild_public
-    nets: dict[str, Any] = {name: None for name in CLASSES}
+    nets: dict[str, Any] = dict.fromkeys(CLASSES)
     for name in networks:
         if data.get(name) is not None:
             nets[name] = rebuild(name, data[name], path).eval().requires_grad_(False).to(device)

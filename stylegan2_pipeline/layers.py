@@ -218,7 +218,8 @@ class MappingNetwork(nn.Module):
     def _truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
         if psi == 1:
             return ws
-        return torch.cat([self.w_avg.lerp(ws[:, :cutoff], psi), ws[:, len(ws[0]) if cutoff is None else cutoff:]], dim=1)
+        cutoff = ws.shape[1] if cutoff is None else cutoff
+        return torch.cat([self.w_avg.lerp(ws[:, :cutoff], psi), ws[:, cutoff:]], dim=1)
 
     @torch.no_grad()
     def update_w_avg(self, w_mean: Tensor) -> None:

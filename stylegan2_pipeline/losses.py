@@ -53,11 +53,11 @@ def generator_path_lengths(G: Generator, fake: Latents, noise: Tensor, create_gr
 
 def generator_path_length_penalty(G: Generator, fake: Latents, noise: Tensor, pl_weight: float, pl_decay: float,
                                   pl_mean: Tensor, batch_mean: Tensor | None = None) -> Iterator[Term]:
-    """Path length regularisation (StyleGAN2, eq. 4): pl_weight * (length - a)^2, a the running mean with this batch in it.
+    """Path length regularisation (StyleGAN2, eq. 4): pl_weight * (length - a)^2.
 
-    pl_mean: the running mean before; batch_mean: the mean length of the whole batch, when this is only a part of it.
-    The gradient through a, by which the samples of a batch depend on each other, is written as a sum over samples, so
-    that parts of a batch add up to the whole.
+    a is the running mean of lengths with this batch in it, pl_mean the one before; batch_mean is the mean length of
+    the whole batch, where this is only a part of it. The gradient through a, by which the samples of a batch depend on
+    each other, is written as a sum over samples, so that parts of a batch add up to the whole.
     """
     lengths, w = generator_path_lengths(G, fake, noise, create_graph=True)
     batch_mean = lengths.detach().mean() if batch_mean is None else batch_mean
@@ -65,7 +65,8 @@ def generator_path_length_penalty(G: Generator, fake: Latents, noise: Tensor, pl
     penalty = (lengths - a).square()
     through_a = -2 * pl_decay * (batch_mean - a) * lengths
     loss = pl_weight * (penalty + through_a - through_a.detach())
-    yield Term(loss.mean(), {"Loss/pl_penalty": penalty, "Loss/pl_length": lengths, "Loss/G/reg": pl_weight * penalty}, w)
+    stats = {"Loss/pl_penalty": penalty, "Loss/pl_length": lengths, "Loss/G/reg": pl_weight * penalty}
+    yield Term(loss.mean(), stats, w)
 
 
 def discriminator_main(G: Generator, D: Discriminator, augment_fake: Augment, augment_real: Augment, fake: Latents,

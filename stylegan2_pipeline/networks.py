@@ -70,7 +70,8 @@ class SynthesisBlock(Block):
         self.resolution = resolution
         self.num_conv = 1 if in_channels == 0 else 2
         self.num_torgb = 1 if is_last or architecture == "skip" else 0
-        common = dict(w_dim=w_dim, resolution=resolution, resample_filter=resample_filter, conv_clamp=conv_clamp)
+        common: dict[str, Any] = dict(w_dim=w_dim, resolution=resolution, resample_filter=resample_filter,
+                                      conv_clamp=conv_clamp)
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn([out_channels, resolution, resolution]))
         else:
@@ -191,7 +192,7 @@ class DiscriminatorBlock(Block):
             self.num_layers += 1
             return Conv2dLayer(n_in, n_out, kernel, trainable=trainable, resample_filter=resample_filter, **kwargs)
 
-        active = dict(activation=activation, conv_clamp=conv_clamp)
+        active: dict[str, Any] = dict(activation=activation, conv_clamp=conv_clamp)
         if in_channels == 0 or architecture == "skip":
             self.fromrgb = conv(img_channels, tmp_channels, 1, **active)
         self.conv0 = conv(tmp_channels, tmp_channels, 3, **active)
@@ -258,19 +259,19 @@ class Discriminator(nn.Module):
         def channels(res: int) -> int:
             return min(channel_base // res, channel_max)
 
-        common = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
+        common: dict[str, Any] = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
         first_layer_idx = 0
         for res in self.block_resolutions:
             in_channels = channels(res) if res < img_resolution else 0
             block = DiscriminatorBlock(in_channels, channels(res), channels(res // 2), res,
                                        first_layer_idx=first_layer_idx, use_fp16=res >= half_from,
-                                       **common, **(block_kwargs or {}))  # type: ignore[arg-type]
+                                       **common, **(block_kwargs or {}))
             first_layer_idx += block.num_layers
             self.add_module(f"b{res}", block)
         cmap_dim = (channels(4) if cmap_dim is None else cmap_dim) if c_dim else 0
         self.mapping = MappingNetwork(0, c_dim, cmap_dim, None, **(mapping_kwargs or {})) if c_dim else None
         self.b4 = DiscriminatorEpilogue(channels(4), cmap_dim, 4, **common,
-                                        **(epilogue_kwargs or {}))  # type: ignore[arg-type]
+                                        **(epilogue_kwargs or {}))
 
     def forward(self, img: Tensor, c: Tensor | None = None, force_fp32: bool = False) -> Tensor:
         x: Tensor | None = None

@@ -79,6 +79,6 @@ def resume_weights(snapshot: Snapshot, networks: dict[str, nn.Module], source: s
         partial = partial or bool(report.missing)
     text = "\n".join(lines)
     if partial and not allow_partial:
-        raise UserError(f"--resume: the source fits this run only in part.\n{text}\nTake a source of the same resolution, "
-                        f"--cfg and labels, or accept it with --allow-partial.")
+        raise UserError(f"--resume: the source fits this run only in part.\n{text}\nTake a source of the same "
+                        f"resolution, --cfg and labels, or accept it with --allow-partial.")
     return text

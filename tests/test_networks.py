@@ -26,7 +26,8 @@ def golden_discriminator(golden):
 
 
 def tiny_generator(resolution=16, channels=3, **synthesis):
-    return Generator(8, 0, 8, resolution, channels, {"num_layers": 2}, dict(channel_base=max(64, resolution), channel_max=8, **synthesis))
+    widths = dict(channel_base=max(64, resolution), channel_max=8)
+    return Generator(8, 0, 8, resolution, channels, {"num_layers": 2}, widths | synthesis)
 
 
 def tiny_discriminator(resolution=16, channels=3, c_dim=0, **kwargs):
@@ -118,7 +119,7 @@ def test_freeze_d_freezes_layers_from_the_highest_resolution():
 
 
 def test_minibatch_std_groups_are_strided():
-    """Samples 0, 2 equal and 1, 3 equal: with groups {0, 2} and {1, 3} the deviation vanishes, with {0, 1} it does not."""
+    """Samples 0, 2 equal and 1, 3 equal: in groups {0, 2} and {1, 3} nothing deviates, in {0, 1} it does."""
     from stylegan2_pipeline.layers import MinibatchStdLayer
 
     a, b = torch.randn(2, 3, 4, 4)

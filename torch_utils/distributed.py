@@ -29,3 +29,10 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank."""
+    if world_size() == 1:
+        return flag
+    return bool(sum_over_ranks(torch.tensor(float(flag), device=device)))

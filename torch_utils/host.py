@@ -1,9 +1,7 @@
-"""The machine that training runs on: memory, the C allocator, devices."""
+"""The machine that training runs on: memory and the C allocator."""
 
 import ctypes
 from pathlib import Path
-
-import torch
 
 
 def available_memory() -> float:
@@ -27,8 +25,3 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
     except (OSError, AttributeError):
         return
-
-
-def pick_device(name: str | None = None) -> torch.device:
-    """The named device; without a name CUDA where there is one, else the CPU."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,0 +1,85 @@
+"""`train`: options in, one training run out."""
+
+from typing import Any
+
+import click
+
+from stylegan2_pipeline.config import CFG_NAMES
+
+AUGPIPES = ["blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"]
+POSITIVE_INT = click.IntRange(min=1)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+PROBABILITY = click.FloatRange(0, 1)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
+# What and where.
+@click.option("--data", required=True, metavar="PATH", help="Training images: a zip or folder made by dataset_tool.py.")
+@click.option("--outdir", default="training-runs", metavar="DIR", help="Where run folders are made.")
+@click.option("--gpus", type=POSITIVE_INT, default=1, help="CUDA devices to use; 1 without any trains on the CPU.")
+@click.option("--cfg", type=click.Choice(CFG_NAMES), default="auto", help="Preset of networks and settings.")
+@click.option("--kimg", type=click.FloatRange(min=0), help="Length in thousands of images.  [default: the preset's]")
+@click.option("--batch", type=POSITIVE_INT, help="Images a step, over all devices.  [default: the preset's]")
+@click.option("--batch-gpu", type=POSITIVE_INT, help="Images at once on a device; gradients add up to --batch.")
+@click.option("--snap", type=POSITIVE_INT, default=50, help="Ticks between snapshots.")
+@click.option("--tick", type=POSITIVE, default=4.0, metavar="KIMG", help="Thousands of images between status lines.")
+@click.option("--metrics", default="swd", metavar="NAMES", help="Measured at each snapshot, by comma, or none.")
+@click.option("--seed", type=int, default=0, help="Of everything random.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the resolved settings as JSON and stop.")
+# Data.
+@click.option("--cond", type=bool, default=False, metavar="BOOL", help="Train by class: use the labels of the data.")
+@click.option("--subset", type=POSITIVE_INT, metavar="N", help="Train on N random images only.")
+@click.option("--mirror", type=bool, default=False, metavar="BOOL", help="Double the data by left-right mirror images.")
+@click.option("--cache", type=click.Choice(["auto", "ram", "none"]), default="auto", help="Keep data in memory.")
+@click.option("--workers", type=click.IntRange(min=0), default=2, help="Processes that read data not kept in memory.")
+# Networks and losses.
+@click.option("--gamma", type=click.FloatRange(min=0), help="R1 weight.  [default: the preset's]")
+@click.option("--glr", type=POSITIVE, help="Learning rate of G.  [default: the preset's]")
+@click.option("--dlr", type=POSITIVE, help="Learning rate of D.  [default: the preset's]")
+@click.option("--cbase", type=POSITIVE_INT, help="Channels times resolution.  [default: the preset's, 16384 or 32768]")
+@click.option("--cmax", type=POSITIVE_INT, default=512, help="Most channels of a layer.")
+@click.option("--map-depth", type=POSITIVE_INT, help="Layers of the mapping network.  [default: the preset's]")
+@click.option("--mbstd-group", type=POSITIVE_INT, help="Minibatch deviation group.  [default: the preset's]")
+# Augmentation.
+@click.option("--aug", type=click.Choice(["ada", "noaug", "fixed"]), default="ada", help="Augmentation mode.")
+@click.option("--p", type=PROBABILITY, help="Probability of --aug=fixed.")
+@click.option("--target", type=PROBABILITY, help="What --aug=ada keeps r_t at.  [default: 0.6]")
+@click.option("--augpipe", type=click.Choice(AUGPIPES), help="Augmentations to use.  [default: bgc]")
+# Transfer.
+@click.option("--resume", metavar="PKL", help="Start from these weights: file, URL, or ffhq256, ffhq512, ffhq1024, ...")
+@click.option("--allow-partial", is_flag=True, help="Accept --resume weights that fit only in part.")
+@click.option("--freezed", type=click.IntRange(min=0), help="Freeze the first N layers of D.  [default: 0]")
+# Speed.
+@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto",
+              help="Of the four highest resolutions; auto: fp16 on CUDA, fp32 on a CPU.")
+@click.option("--fp32", type=bool, default=False, metavar="BOOL", help="The same as --precision=fp32.")
+@click.option("--allow-tf32", type=bool, default=False, metavar="BOOL", help="TF32 for float32 layers.")
+@click.option("--nobench", type=bool, default=False, metavar="BOOL", help="Leave cuDNN benchmarking off.")
+@click.option("--nhwc", type=bool, default=True, metavar="BOOL", help="Accepted; the layout is chosen by device.")
+@click.pass_context
+def command(ctx: click.Context, data: str, outdir: str, dry_run: bool, cond: bool, subset: int | None, mirror: bool,
+            nhwc: bool, **options: Any) -> None:
+    """Train a StyleGAN2-ADA generator on an archive of images.
+
+    Each run gets a folder under --outdir with its settings, log, statistics, TensorBoard events, image grids
+    (reals.png, fakes_init.png, fakes000200.png, ...) and snapshots (network-snapshot-000200.pkl, ...).
+    Ctrl-C finishes the step, saves, and says how to go on.
+
+    \b
+    Examples:
+      # One GPU or the CPU, settings chosen by resolution.
+      python train.py --data ./data/sigara.zip --gpus 1 --batch=16 --cfg=auto --mirror=1 --kimg 500 --snap=10
+      # What would be done, as JSON.
+      python train.py --data ./data/sigara.zip --dry-run
+      # From somebody's weights.
+      python train.py --data ./data/sigara.zip --resume=ffhq512 --freezed=10
+      # Watch.
+      tensorboard --logdir=training-runs
+    """
+    from stylegan2_pipeline.launch import launch
+
+    # An option at its default is "not given", except where the default is the preset's (None already).
+    typed = {name: value for name, value in options.items()
+             if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
+    finished = launch(data, outdir, dry_run, cond, subset, mirror, typed)
+    ctx.exit(0 if finished else 130)

@@ -1,0 +1,157 @@
+"""From the options of `train` as typed to a complete TrainConfig, and the name of the run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stylegan2_pipeline.config import (
+    AugmentConfig,
+    DataConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    Preset,
+    ScheduleConfig,
+    TrainConfig,
+    estimated_micro_batch,
+    preset,
+)
+from stylegan2_pipeline.run_folder import run_name
+from torch_utils.errors import UserError
+
+PUBLIC_NETWORKS = {  # names that --resume knows -> files in the transfer-learning folder of the public release
+    "ffhq256": "ffhq-res256-mirror-paper256-noaug.pkl",
+    "ffhq512": "ffhq-res512-mirror-stylegan2-noaug.pkl",
+    "ffhq1024": "ffhq-res1024-mirror-stylegan2-noaug.pkl",
+    "celebahq256": "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+    "lsundog256": "lsundog-res256-paper256-kimg100000-noaug.pkl",
+}
+PUBLIC_FOLDER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the run may use: CUDA devices in all, and free memory in bytes for a run on the CPU."""
+
+    cuda_devices: int
+    free_memory: float
+
+
+def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tuple[TrainConfig, str]:
+    """options: the parameters of commands/train.py by name, None where not given. Returns settings and run name.
+
+    Raises UserError, naming the option, for values that do not go together.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    gpus = given.get("gpus", 1)
+    if gpus > max(machine.cuda_devices, 1):
+        raise UserError(f"--gpus={gpus}: this machine has {machine.cuda_devices} CUDA device(s). Give --gpus="
+                        f"{max(machine.cuda_devices, 1)}, or make more visible (CUDA_VISIBLE_DEVICES).")
+    if "batch" in given and given["batch"] % gpus:
+        raise UserError(f"--batch={given['batch']} cannot be shared by --gpus={gpus}: give a multiple of {gpus}.")
+    cfg = given.get("cfg", "auto")
+    spec = preset(cfg, data.resolution, gpus, given.get("batch"))
+    batch = given.get("batch", spec.batch)
+    precision = pick_precision(given, machine)
+    channel_base = given.get("cbase", spec.channel_base)
+    if channel_base < data.resolution:
+        raise UserError(f"--cbase={channel_base} leaves no channels at {data.resolution}x{data.resolution}: give at "
+                        f"least {data.resolution}; the preset's is {spec.channel_base}.")
+    batch_gpu = pick_batch_gpu(given, spec, batch, gpus, machine, channel_base, data.resolution)
+    augment = pick_augment(given)
+    config = TrainConfig(
+        data=data,
+        networks=NetworkConfig(
+            mapping_layers=given.get("map_depth", spec.mapping_layers),
+            channel_base=channel_base,
+            channel_max=given.get("cmax", 512),
+            mbstd_group=min(given.get("mbstd_group", spec.mbstd_group), batch_gpu),
+            d_architecture="orig" if cfg == "cifar" else "resnet",
+            freeze_d=given.get("freezed", 0),
+        ),
+        loss=LossConfig(
+            r1_gamma=given.get("gamma", spec.gamma),
+            pl_weight=0.0 if cfg == "cifar" else 2.0,
+            style_mixing_prob=0.0 if cfg == "cifar" else 0.9,
+        ),
+        optimizer=OptimizerConfig(g_lr=given.get("glr", spec.lr), d_lr=given.get("dlr", spec.lr)),
+        augment=augment,
+        schedule=ScheduleConfig(total_kimg=float(given.get("kimg", spec.kimg)), tick_kimg=given.get("tick", 4.0),
+                                snapshot_ticks=given.get("snap", 50)),
+        cfg=cfg, batch=batch, batch_gpu=batch_gpu, num_gpus=gpus,
+        ema_kimg=spec.ema_kimg, ema_rampup=None if "resume" in given else spec.ema_rampup,
+        seed=given.get("seed", 0), precision=precision, allow_tf32=given.get("allow_tf32", False),
+        benchmark=not given.get("nobench", False), workers=given.get("workers", 2), cache=given.get("cache", "auto"),
+        metrics=pick_metrics(given), resume=pick_resume(given), allow_partial=given.get("allow_partial", False),
+    )
+    return config, run_name(data.name, name_parts(given, config))
+
+
+def pick_precision(given: dict[str, Any], machine: Machine) -> str:
+    """fp16 on CUDA and fp32 on a CPU, unless told otherwise."""
+    precision = "fp32" if given.get("fp32") else given.get("precision", "auto")
+    if precision == "fp16" and not machine.cuda_devices:
+        raise UserError("--precision=fp16 needs a CUDA device, and there is none. On a CPU take --precision=fp32, or "
+                        "bf16 where the processor has it (avx512_bf16 or amx_bf16 in /proc/cpuinfo).")
+    if precision == "auto":
+        return "fp16" if machine.cuda_devices else "fp32"
+    return precision
+
+
+def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, machine: Machine, channel_base: int,
+                   resolution: int) -> int:
+    """Samples at once on one device: as asked, as the preset's own GPUs have it, or (CPU) what fits the memory."""
+    share = batch // gpus
+    if "batch_gpu" in given:
+        if share % given["batch_gpu"]:
+            raise UserError(f"--batch-gpu={given['batch_gpu']} does not divide the {share} images that each GPU gets "
+                            f"of --batch={batch}.")
+        return given["batch_gpu"]
+    if not machine.cuda_devices:
+        return estimated_micro_batch(share, resolution, channel_base, machine.free_memory / 2)
+    return share if "batch" in given else min(share, batch // spec.ref_gpus)
+
+
+def pick_augment(given: dict[str, Any]) -> AugmentConfig:
+    mode = given.get("aug", "ada")
+    if "p" in given and mode != "fixed":
+        raise UserError(f"--p={given['p']:g} is the probability of --aug=fixed; with --aug={mode} leave it out.")
+    if mode == "fixed" and "p" not in given:
+        raise UserError("--aug=fixed needs the probability of the augmentations, e.g. --p=0.2.")
+    if "target" in given and mode != "ada":
+        raise UserError(f"--target={given['target']:g} steers --aug=ada; with --aug={mode} leave it out.")
+    if "augpipe" in given and mode == "noaug":
+        raise UserError(f"--augpipe={given['augpipe']} has no use with --aug=noaug; leave one of them out.")
+    return AugmentConfig(mode=mode, pipe=given.get("augpipe", "bgc"), p=given.get("p", 0.0),
+                         target=given.get("target", 0.6), kimg=100.0 if "resume" in given else 500.0)
+
+
+def pick_metrics(given: dict[str, Any]) -> tuple[str, ...]:
+    from metrics.table import split_available
+
+    names = tuple(name.strip() for name in given.get("metrics", "swd").split(",") if name.strip())
+    if names == ("none",):
+        return ()
+    split_available(names)  # raises for unknown names
+    return names
+
+
+def pick_resume(given: dict[str, Any]) -> str | None:
+    source = given.get("resume")
+    return PUBLIC_FOLDER + PUBLIC_NETWORKS[source] if source in PUBLIC_NETWORKS else source
+
+
+def name_parts(given: dict[str, Any], config: TrainConfig) -> list[str]:
+    """The settings that differ from the defaults, in the order and words of the ecosystem."""
+    parts = ["cond"] if config.data.label_dim else []
+    parts += [f"subset{config.data.subset}"] if config.data.subset else []
+    parts += ["mirror"] if config.data.mirror else []
+    parts.append(f"auto{config.num_gpus}" if config.cfg == "auto" else config.cfg)
+    parts += [f"{name}{given[name]:g}" for name in ("gamma", "kimg", "batch") if name in given]
+    parts += [config.augment.mode] if config.augment.mode != "ada" else []
+    parts += [f"{name}{given[name]:g}" for name in ("p", "target") if name in given]
+    parts += [given["augpipe"]] if "augpipe" in given else []
+    if "resume" in given:
+        parts.append(f"resume{given['resume']}" if given["resume"] in PUBLIC_NETWORKS else "resumecustom")
+    parts += [f"freezed{given['freezed']}"] if given.get("freezed") else []
+    parts += [given["precision"]] if given.get("precision", "auto") != "auto" else []
+    return parts

@@ -1,0 +1,276 @@
+"""A training run: build, restore, then loop - maintenance at the head, keyed on the images seen, then one step."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from metrics.table import split_available
+from stylegan2_pipeline.checkpoint import load_snapshot, save_snapshot
+from stylegan2_pipeline.config import TrainConfig
+from stylegan2_pipeline.dataset import ImageDataset
+from stylegan2_pipeline.evaluation import evaluate
+from stylegan2_pipeline.images import grid_size, image_grid, save_image, to_uint8
+from stylegan2_pipeline.loader import batches
+from stylegan2_pipeline.reporting import RunLog, format_time, tick_status
+from stylegan2_pipeline.summary import summarize
+from stylegan2_pipeline.training_step import Trainer
+from stylegan2_pipeline.transfer import resume_weights
+from torch_utils import distributed
+from torch_utils.host import available_memory, keep_freed_memory
+from torch_utils.seeding import derive_seed
+
+
+class Diverged(click.ClickException):
+    """Training cannot go on, because a loss is not a number; the last good weights are saved."""
+
+
+def cache_dataset(dataset: ImageDataset, mode: str) -> str:
+    """Decodes the data into memory when it may and fits (half of what is free); says what was done."""
+    size, free = dataset.nbytes, available_memory()
+    if mode == "ram" or (mode == "auto" and size < free / 2):
+        dataset.preload()
+        return f"decoded once, kept in memory ({size / 2**20:.0f} MiB)"
+    why = "--cache=none" if mode == "none" else f"they need {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+    return f"read from the archive by worker processes as they are needed ({why})"
+
+
+class Grid:
+    """Fixed latents, and labels of real images, of which every picture of the run is made."""
+
+    def __init__(self, dataset: ImageDataset, trainer: Trainer) -> None:
+        most = 1024 if trainer.device.type == "cuda" else 28 if dataset.resolution >= 256 else 64
+        self.size = grid_size(dataset.resolution, min(most, dataset.n_raw))
+        self.trainer = trainer
+        n = self.size[0] * self.size[1]
+        random = np.random.RandomState(derive_seed(trainer.config.seed, "grid") % 2**32)
+        shown = random.permutation(dataset.n_raw)[:n]
+        self.reals = np.stack([dataset.image(int(i)) for i in shown])
+        self.c = torch.from_numpy(np.stack([dataset.label(int(i)) for i in shown]))
+        self.z = torch.from_numpy(random.randn(n, trainer.G.z_dim))
+
+    @torch.no_grad()
+    def fakes(self) -> np.ndarray:
+        """uint8 [C, rows*H, cols*W] by G_ema, with constant noise."""
+        trainer, parts = self.trainer, []
+        for z, c in zip(self.z.split(trainer.config.batch_gpu), self.c.split(trainer.config.batch_gpu), strict=True):
+            images = trainer.G_ema(z.to(trainer.device), c.to(trainer.device), noise_mode="const")
+            parts.append(to_uint8(images).cpu().numpy())
+        return image_grid(np.concatenate(parts), self.size)
+
+
+class Run:
+    """One training run in its folder."""
+
+    def __init__(self, config: TrainConfig, dataset: ImageDataset, device: torch.device, run_dir: Path,
+                 log: RunLog) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.run_dir = run_dir
+        self.log = log
+        self.is_main = distributed.rank() == 0
+        self.start_time = time.time()
+        log.print(f"Data:    {config.data.path}: {describe(config)}")
+        log.print(f"Images:  {cache_dataset(dataset, config.cache)}")
+        labels = torch.from_numpy(np.stack([dataset.label(i) for i in range(dataset.n_raw)]))
+        self.trainer = Trainer(config, labels, device)
+        if config.resume:
+            source = load_snapshot(config.resume)
+            log.print(resume_weights(source, self.trainer.networks, config.resume, config.allow_partial))
+        self._print_networks()
+        self.grid = Grid(dataset, self.trainer)
+        self.metrics, left_out = split_available(config.metrics)
+        for sentence in left_out:
+            log.print(sentence)
+        self.snapshot: Path | None = None
+        self.tick = 0
+        self.tick_start_nimg, self.tick_start_time = 0, time.time()
+        self.maintenance_sec = 0.0
+
+    def _print_networks(self) -> None:
+        trainer, data = self.trainer, self.config.data
+        c = torch.zeros([1, data.label_dim], device=trainer.device)
+        image = torch.zeros([1, data.num_channels, data.resolution, data.resolution], device=trainer.device)
+        self.log.print()
+        self.log.print(summarize(trainer.G, torch.zeros([1, trainer.G.z_dim], device=trainer.device), c))
+        self.log.print()
+        self.log.print(summarize(trainer.D, image, c))
+        self.log.print()
+
+    def train(self, stopping: Callable[[], bool]) -> None:
+        """Until total_kimg, or until stopping() is true; then with everything saved."""
+        trainer, config = self.trainer, self.config
+        total_nimg = round(config.schedule.total_kimg * 1000)
+        if self.is_main:
+            self._save_picture(image_grid(self.grid.reals, self.grid.size), "reals.png", "reals")
+            self._save_picture(self.grid.fakes(), "fakes_init.png", "fakes")
+        self.log.print(f"Training for {config.schedule.total_kimg:g} kimg on {device_name(trainer.device)}")
+        share = config.batch // distributed.world_size()
+        data = batches(self.dataset, seed=config.seed, start=trainer.cur_nimg, batch=config.batch,
+                       offset=distributed.rank() * share, share=share, workers=config.workers,
+                       pin_memory=trainer.device.type == "cuda")
+        self.maintenance_sec, self.tick_start_time = 0.0, time.time()
+        while True:
+            done = distributed.any_rank(trainer.cur_nimg >= total_nimg or stopping(), trainer.device)
+            if done or self._tick_is_due():
+                self._maintain(done, total_nimg)
+            if done:
+                return
+            self._step(data)
+            tick_nimg = min(round(config.schedule.tick_kimg * 1000), total_nimg - self.tick_start_nimg)
+            self.log.progress(trainer.cur_nimg - self.tick_start_nimg, tick_nimg, self._progress_text(total_nimg))
+
+    def _step(self, data: Iterator[tuple[Tensor, Tensor]]) -> None:
+        images, labels = next(data)
+        device = self.trainer.device
+        real = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
+        self.trainer.step(real, labels.to(device, non_blocking=True))
+        if device.type == "cpu":  # elsewhere looking would wait for the device: that is done once a tick
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        counts = self.trainer.nonfinite_losses.tolist()
+        if any(counts):
+            names = ", ".join(phase.name for phase, n in zip(self.trainer.phases, counts, strict=True) if n)
+            path = self._save_network() if self.is_main else self.run_dir
+            raise Diverged(
+                f"The loss of {names} became infinite or not a number near {self.trainer.cur_nimg / 1000:.1f} kimg, so "
+                f"training stopped; the weights from before are in {path}. A higher --gamma, a lower --glr and --dlr, "
+                f"or --fp32=1 usually helps: train.py --data {self.config.data.path} --resume={path} ...")
+
+    def _progress_text(self, total_nimg: int) -> str:
+        done = self.trainer.cur_nimg
+        sec = (time.time() - self.start_time) / max(done, 1)
+        return f"images of tick {self.tick}   {1 / sec:.1f} img/s   {format_time(sec * (total_nimg - done), 2)} left"
+
+    def _tick_is_due(self) -> bool:
+        seen = self.trainer.cur_nimg - self.tick_start_nimg
+        first = self.tick == 0 and seen > 0  # a line after the first step: everybody sees that it works
+        return first or seen >= self.config.schedule.tick_kimg * 1000
+
+    def _maintain(self, done: bool, total_nimg: int) -> None:
+        """Tells how it is going; at snapshot ticks saves pictures and networks and measures them."""
+        self._check_finite()
+        trainer, now = self.trainer, time.time()
+        status = tick_status(
+            tick=self.tick, cur_nimg=trainer.cur_nimg, total_nimg=total_nimg,
+            tick_nimg=trainer.cur_nimg - self.tick_start_nimg, total_sec=now - self.start_time,
+            tick_sec=now - self.tick_start_time, maintenance_sec=self.maintenance_sec,
+            augment_p=trainer.augment_p, device=trainer.device)
+        self.log.tick(status, trainer.collector.harvest(distributed.sum_over_ranks), trainer.cur_nimg)
+        if self.is_main and (done or (self.tick > 0 and self.tick % self.config.schedule.snapshot_ticks == 0)):
+            self._save_snapshot()
+        self.tick += 1
+        self.tick_start_nimg, self.tick_start_time = trainer.cur_nimg, time.time()
+        self.maintenance_sec = self.tick_start_time - now
+
+    def _save_snapshot(self) -> None:
+        self._save_picture(self.grid.fakes(), f"fakes{self.trainer.cur_nimg // 1000:06d}.png", "fakes")
+        self.snapshot = self._save_network()
+        self.log.print(f"Saved {self.snapshot}")
+        for name in self.metrics:
+            self._measure(name)
+
+    def _measure(self, name: str) -> None:
+        """A metric that fails is told and never stops the training."""
+        config, trainer = self.config, self.trainer
+        try:
+            results = evaluate(trainer.G_ema, self.dataset, [name], device=trainer.device, batch=config.batch_gpu,
+                               seed=config.seed, snapshot=str(self.snapshot))
+        except Exception as error:
+            self.log.print(f"Metric {name} failed ({type(error).__name__}: {error}); training goes on.")
+            return
+        for result in results:
+            self.log.metric(result, trainer.cur_nimg)
+
+    def _save_picture(self, picture: np.ndarray, name: str, tag: str) -> None:
+        save_image(picture, self.run_dir / name)
+        self.log.images(tag, picture, self.trainer.cur_nimg)
+
+    def _save_network(self) -> Path:
+        trainer = self.trainer
+        path = self.run_dir / f"network-snapshot-{trainer.cur_nimg // 1000:06d}.pkl"
+        kwargs = dict(trainer.network_kwargs, G_ema=trainer.network_kwargs["G"])
+        names = self.config.data.class_names
+        save_snapshot(path, trainer.networks, kwargs, options=asdict(self.config), cur_nimg=trainer.cur_nimg,
+                      class_names=None if names is None else list(names), augment_p=trainer.augment_p,
+                      pl_mean=float(trainer.pl_mean))
+        return path
+
+
+def describe(config: TrainConfig) -> str:
+    data = config.data
+    kind = {1: "gray", 3: "RGB", 4: "RGBA"}[data.num_channels]
+    text = f"{data.num_images} {kind} images of {data.resolution}x{data.resolution}"
+    text += ", doubled by mirroring" if data.mirror else ""
+    return text + (f", labels of {data.label_dim} numbers" if data.label_dim else "")
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"the CPU ({torch.get_num_threads()} threads)"
+
+
+@contextmanager
+def finishing_on_interrupt(log: RunLog) -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether Ctrl-C was pressed; pressed twice it interrupts at once."""
+    pressed: list[int] = []
+
+    def press(number: int, _frame: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+        log.print("Finishing this step, then saving (press Ctrl-C again to stop at once)")
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, press) if in_main else None
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+
+
+def prepare(config: TrainConfig) -> None:
+    """Process-wide settings of torch for a run."""
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = config.benchmark
+    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+    torch.backends.cudnn.allow_tf32 = config.allow_tf32
+
+
+def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_dir: Path) -> bool:
+    """Runs one training in run_dir. True: to its end; False: stopped by Ctrl-C, saved.
+
+    Raises UserError for what the user can mend, Diverged when a loss stopped being a number.
+    """
+    prepare(config)
+    is_main = distributed.rank() == 0
+    if is_main:
+        (run_dir / "training_options.json").write_text(config.to_json() + "\n")
+    with RunLog(run_dir if is_main else None) as log, finishing_on_interrupt(log) as stopping:
+        log.print(f"Run:     {run_dir}")
+        log.print(f"Options: {json.dumps({k: v for k, v in asdict(config).items() if not isinstance(v, dict)})}")
+        run = Run(config, dataset, device, run_dir, log)
+        run.train(stopping)
+        finished = not stopping()
+        log.print()
+        if finished:
+            log.print(f"Done: {run.snapshot}")
+            log.print(f"Images from it: python generate.py --seeds 1-10 --network={run.snapshot}")
+        else:
+            log.print(f"Stopped at {run.trainer.cur_nimg / 1000:.1f} kimg, networks saved. Go on from them with:")
+            log.print(f"  python train.py --data {config.data.path} --resume={run.snapshot} ... (and the other options "
+                      f"of this run)")
+        return finished

@@ -1,0 +1,127 @@
+"""Options as typed -> settings: the presets of the method, and what does not go together."""
+
+import json
+
+import pytest
+
+from stylegan2_pipeline.config import DataConfig, TrainConfig, estimated_micro_batch, network_kwargs
+from stylegan2_pipeline.resolve import Machine, resolve
+from stylegan2_pipeline.run_folder import make_run_folder
+from torch_utils.errors import UserError
+
+GPU = Machine(cuda_devices=1, free_memory=16e9)
+
+
+def data(resolution=512, **kwargs):
+    return DataConfig("sigara.zip", "sigara", resolution=resolution, num_channels=3, num_images=500, **kwargs)
+
+
+def settle(machine=GPU, resolution=512, **options):
+    return resolve(options, data(resolution), machine)
+
+
+@pytest.mark.parametrize(("resolution", "batch", "channel_base", "lr", "gamma"), [
+    (64,   32, 16384, 0.0025, 0.0002 * 64**2 / 32),
+    (256,  16, 16384, 0.0025, 0.8192),
+    (512,   8, 32768, 0.0025, 6.5536),
+    (1024,  4, 32768, 0.002,  52.4288),
+])
+def test_auto_preset_on_one_gpu(resolution, batch, channel_base, lr, gamma):
+    config, _ = settle(resolution=resolution)
+    assert (config.batch, config.networks.channel_base, config.optimizer.g_lr) == (batch, channel_base, lr)
+    assert config.loss.r1_gamma == pytest.approx(gamma)
+    assert config.ema_kimg == batch * 10 / 32 and config.ema_rampup == 0.05
+    assert config.networks.mapping_layers == 2 and config.networks.mbstd_group == 4
+    assert config.schedule.total_kimg == 25000
+
+
+@pytest.mark.parametrize(("cfg", "batch", "batch_gpu", "mbstd", "lr", "gamma", "ema", "rampup", "mapping"), [
+    ("stylegan2", 32, 4, 4, 0.002, 10, 10, None, 8),
+    ("paper256", 64, 8, 8, 0.0025, 1, 20, None, 8),
+    ("paper512", 64, 8, 8, 0.0025, 0.5, 20, None, 8),
+    ("paper1024", 32, 4, 4, 0.002, 2, 10, None, 8),
+    ("cifar", 64, 32, 32, 0.0025, 0.01, 500, 0.05, 2),
+])
+def test_fixed_presets_accumulate_to_their_batch(cfg, batch, batch_gpu, mbstd, lr, gamma, ema, rampup, mapping):
+    config, name = settle(cfg=cfg)
+    assert (config.batch, config.batch_gpu, config.networks.mbstd_group) == (batch, batch_gpu, mbstd)
+    assert (config.optimizer.d_lr, config.loss.r1_gamma, config.ema_kimg, config.ema_rampup) == (lr, gamma, ema, rampup)
+    assert config.networks.mapping_layers == mapping and name == f"sigara-{cfg}"
+    if cfg == "cifar":
+        assert config.loss.pl_weight == 0 and config.loss.style_mixing_prob == 0
+        assert config.networks.d_architecture == "orig" and config.schedule.total_kimg == 100000
+
+
+def test_the_users_own_command():
+    config, name = resolve(dict(gpus=1, batch=16, cfg="auto", kimg=500.0, snap=10), data(mirror=True), GPU)
+    assert name == "sigara-mirror-auto1-kimg500-batch16"
+    assert (config.batch, config.batch_gpu, config.schedule.snapshot_ticks) == (16, 16, 10)
+    assert config.loss.r1_gamma == pytest.approx(0.0002 * 512**2 / 16)
+
+
+def test_run_name_tells_what_differs():
+    _, name = resolve(dict(aug="fixed", p=0.2, gamma=10.0, resume="ffhq512", freezed=10, augpipe="bg"),
+                      data(label_dim=3), GPU)
+    assert name == "sigara-cond-auto1-gamma10-fixed-p0.2-bg-resumeffhq512-freezed10"
+
+
+def test_transfer_speeds_ada_up_and_knows_public_names():
+    config, _ = settle(resume="ffhq512")
+    assert config.augment.kimg == 100 and config.ema_rampup is None
+    assert config.resume.startswith("https://") and config.resume.endswith(".pkl")
+
+
+def test_cpu_trains_in_float32_in_parts_that_fit_the_memory():
+    config, _ = settle(Machine(0, 8e9))
+    assert config.precision == "fp32" and config.batch == 8 and config.batch_gpu < 8
+    assert config.networks.mbstd_group <= config.batch_gpu
+    assert estimated_micro_batch(12, 64, 2048, 64e9) == 12 and estimated_micro_batch(12, 1024, 32768, 1) == 1
+
+
+def test_settings_survive_json():
+    config, _ = settle(batch=16)
+    assert TrainConfig.from_json(config.to_json()) == config
+    broken = json.loads(config.to_json()) | {"colour": 1}
+    with pytest.raises(UserError, match="colour"):
+        TrainConfig.from_json(json.dumps(broken))
+
+
+def test_precision_reaches_the_networks():
+    for precision, res, half, clamp in (("fp32", 0, "float16", None), ("bf16", 4, "bfloat16", 256),
+                                        ("auto", 4, "float16", 256)):
+        generator, discriminator = network_kwargs(settle(precision=precision)[0])
+        assert generator["synthesis_kwargs"]["num_fp16_res"] == discriminator["num_fp16_res"] == res
+        assert generator["synthesis_kwargs"]["half_dtype"] == discriminator["block_kwargs"]["half_dtype"] == half
+        assert discriminator["conv_clamp"] == clamp
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (dict(gpus=2), r"--gpus=2: this machine has 1 CUDA device.*--gpus=1"),
+    (dict(batch=8, batch_gpu=3), r"--batch-gpu=3 does not divide the 8"),
+    (dict(p=0.5), r"--p=0\.5.*--aug=ada"),
+    (dict(aug="fixed"), r"--aug=fixed needs .*--p="),
+    (dict(aug="noaug", target=0.5), r"--target=0\.5.*--aug=noaug"),
+    (dict(aug="noaug", augpipe="bg"), r"--augpipe=bg has no use"),
+    (dict(metrics="swd,fld50k"), r"--metrics.*fld50k"),
+    (dict(cbase=256), r"--cbase=256 leaves no channels at 512x512: give at least 512"),
+])
+def test_options_that_do_not_go_together(options, message):
+    with pytest.raises(UserError, match=message):
+        settle(**options)
+
+
+def test_more_errors():
+    with pytest.raises(UserError, match=r"--batch=5 cannot be shared by --gpus=2"):
+        settle(Machine(2, 8e9), gpus=2, batch=5)
+    with pytest.raises(UserError, match=r"--precision=fp16 needs a CUDA device"):
+        settle(Machine(0, 8e9), precision="fp16")
+
+
+def test_run_folders_count_up(tmp_path):
+    assert make_run_folder(tmp_path / "runs", "a").name == "00000-a"
+    assert make_run_folder(tmp_path / "runs", "a").name == "00001-a"
+    (tmp_path / "runs" / "00041-b").mkdir()
+    assert make_run_folder(tmp_path / "runs", "a").name == "00042-a"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--outdir"):
+        make_run_folder(tmp_path / "file", "a")
