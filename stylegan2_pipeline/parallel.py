@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Self, TypeVar
 
 from torch_utils.errors import UserError
+from torch_utils.host import keep_freed_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +33,7 @@ class WorkerPool:
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
+        keep_freed_memory()  # pictures come and go; page faults take as long as decoding otherwise
         if self._workers > 1:
             spawn = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._workers, spawn, _start_worker, (self._context,))
@@ -68,6 +70,7 @@ class WorkerPool:
 def _start_worker(context: Any) -> None:
     global _context
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     _context = context
 
 
