@@ -6,6 +6,7 @@ normalised per set, the distance is blind to brightness, contrast and colour gai
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -130,7 +131,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, device: torch.device, seed: int) ->
         directions = (directions / directions.norm(dim=0)).to(device)
         sorted_a = sorted_projections(a, moments[0], directions)
         sorted_b = sorted_projections(b, moments[1], directions)
-        total += float((sorted_a - sorted_b).abs().mean(dtype=torch.float64))
+        total += float(sorted_a.sub_(sorted_b).abs_().mean(dim=1).double().mean())
     return total / REPEATS
 
 
@@ -154,7 +155,9 @@ def sorted_projections(patches: Tensor, moments: tuple[Tensor, Tensor], directio
     projected = torch.cat(parts, dim=1)
     if projected.device.type != "cpu":
         return projected.sort(dim=1).values
-    return torch.from_numpy(np.sort(projected.numpy(), axis=1))  # several times faster than torch on a CPU
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy sorts floats several times faster than torch
+        list(pool.map(np.ndarray.sort, projected.numpy()))
+    return projected
 
 
 def _mean(levels: dict[int, float]) -> float:
