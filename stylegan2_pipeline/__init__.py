@@ -16,6 +16,7 @@ Training
     dataset, loader      archive -> uint8 images and labels, in an order that depends on the seed and position alone
     latents              what a step draws for each sample
     augment, ada         the augmentation pipeline (augment_draws, augment_geometry, augment_color); its probability
+                         (augment_sheets: pictures of what it does)
     layers, networks     Generator and Discriminator (summary: a table of their layers)
     losses, ema          one pure function a phase; the moving average of the generator
     training_step        the phases with their optimizers

@@ -158,7 +158,8 @@ class AugmentPipe(nn.Module):
             assert noise is not None and noise.shape == images.shape
             sigma = parameters.half_normal("noise", self.ranges.noise_std)
             if sigma.any():
-                images = images + noise.to(images) * sigma.to(images)[:, None, None, None]
+                sigma = sigma.to(images, non_blocking=True)[:, None, None, None]
+                images = images + noise.to(images, non_blocking=True) * sigma
         if self._any(GROUPS["cutout"]):
             size = parameters.gate("cutout") * self.ranges.cutout_size
             if size.any():

@@ -41,7 +41,7 @@ def color_matrices(
 
 def recolor(images: Tensor, matrices: Tensor) -> Tensor:
     """Apply [N,4,4] to images [N,C,H,W]: to the first three channels, or to the brightness of one."""
-    matrices = matrices.to(images)
+    matrices = matrices.to(images, non_blocking=True)
     if images.shape[1] == 1:
         row = matrices[:, :3].mean(1)
         return images * row[:, :3].sum(1)[:, None, None, None] + row[:, 3, None, None, None]
@@ -80,7 +80,7 @@ def filter_taps(draw: Parameters, bands: Tensor, std: float) -> Tensor:
 def filter_images(images: Tensor, taps: Tensor) -> Tensor:
     """Filter images [N,C,H,W] along both axes with odd symmetric taps [N,k], mirrored at their edges."""
     n, c, h, w = images.shape
-    weight = taps.to(images).repeat_interleave(c, 0)[:, None]  # [NC,1,k]
+    weight = taps.to(images, non_blocking=True).repeat_interleave(c, 0)[:, None]  # [NC,1,k]
     x = reflect_pad(images, taps.shape[1] // 2).flatten(0, 1)[None]
     x = F.conv2d(x, weight[:, :, :, None], groups=n * c)
     x = F.conv2d(x, weight[:, :, None, :], groups=n * c)
@@ -101,7 +101,7 @@ def cut_out(images: Tensor, centres: Tensor, sizes: Tensor) -> Tensor:
     inside = []
     for i, length in enumerate((images.shape[3], images.shape[2])):
         place = (torch.arange(length) + 0.5) / length
-        inside.append(((place - centres[:, i, None]).abs() < sizes[:, None] / 2).to(images.device))
+        inside.append(((place - centres[:, i, None]).abs() < sizes[:, None] / 2).to(images.device, non_blocking=True))
     hole = inside[0][:, None, None, :] & inside[1][:, None, :, None]
     return images.masked_fill(hole, 0)
 

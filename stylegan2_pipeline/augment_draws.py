@@ -39,7 +39,8 @@ class Draws:
 
     def to(self, device: torch.device | str) -> "Draws":
         """Moves the noise; the quantiles are wanted on the CPU, where the matrices are made without any waiting."""
-        return Draws(self.quantiles, None if self.image_noise is None else self.image_noise.to(device))
+        noise = self.image_noise
+        return Draws(self.quantiles, None if noise is None else noise.to(device, non_blocking=True))
 
 
 class Parameters:

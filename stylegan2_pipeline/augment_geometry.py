@@ -82,7 +82,7 @@ def warp(images: Tensor, inverse: Tensor, f: Tensor) -> Tensor:
     out_h, out_w = 2 * (h + 2 * REACH), 2 * (w + 2 * REACH)
     to_unit = _scaling_of(2 / x.shape[3], 2 / x.shape[2])
     theta = (to_unit @ to_input @ _scaling_of(out_w / 2, out_h / 2))[:, :2]
-    grid = F.affine_grid(theta.to(images), [len(x), x.shape[1], out_h, out_w], align_corners=False)
+    grid = F.affine_grid(theta.to(images, non_blocking=True), [len(x), x.shape[1], out_h, out_w], align_corners=False)
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return downsample2d(x, f, padding=-2 * REACH, flip_filter=True)
 
