@@ -87,7 +87,9 @@ def _bias_act(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, 
 @torch.library.custom_op("stylegan2::bias_act_grad", mutates_args=())
 def _bias_act_grad(dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> Tensor:
     """dy times the slope where the output was y: gain or gain * alpha by the sign of y, 0 where |y| >= clamp."""
-    dx = torch.where(y > 0, dy * gain, dy * (gain * alpha)) if alpha != 1 else dy * gain
+    dx = dy * gain if alpha == 1 else torch.ops.aten.leaky_relu_backward(dy, y, alpha, True)
+    if alpha != 1 and gain != 1:
+        dx.mul_(gain)
     return dx if clamp is None else dx.masked_fill_(y.abs() >= clamp, 0)
 
 
