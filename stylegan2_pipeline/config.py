@@ -152,6 +152,7 @@ PRESETS = {  #                ref_gpus  kimg  batch  mbstd  channels     lr  gam
     "cifar":     Preset(            2, 100000,   64,    32,    32768, 0.0025, 0.01,  500,   0.05,       2),
 }
 CFG_NAMES = ("auto", *PRESETS)
+AUGPIPE_NAMES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
 
 def auto_preset(resolution: int, gpus: int, batch: int | None) -> Preset:

@@ -31,6 +31,9 @@ from torch_utils.host import available_memory, keep_freed_memory
 from torch_utils.seeding import derive_seed
 
 
+CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
+
+
 class Diverged(click.ClickException):
     """Training cannot go on, because a loss is not a number; the last good weights are saved."""
 
@@ -185,8 +188,9 @@ class Run:
         """A metric that fails is told and never stops the training."""
         config, trainer = self.config, self.trainer
         try:
+            most = CPU_METRIC_IMAGES if trainer.device.type == "cpu" else None
             results = evaluate(trainer.G_ema, self.dataset, [name], device=trainer.device, batch=config.batch_gpu,
-                               seed=config.seed, snapshot=str(self.snapshot))
+                               seed=config.seed, num=most, snapshot=str(self.snapshot))
         except Exception as error:
             self.log.print(f"Metric {name} failed ({type(error).__name__}: {error}); training goes on.")
             return

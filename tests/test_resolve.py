@@ -125,3 +125,10 @@ def test_run_folders_count_up(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--outdir"):
         make_run_folder(tmp_path / "file", "a")
+
+
+def test_names_of_pipelines_are_those_that_exist():
+    from stylegan2_pipeline.augment import AUGPIPES
+    from stylegan2_pipeline.config import AUGPIPE_NAMES
+
+    assert set(AUGPIPE_NAMES) == set(AUGPIPES)

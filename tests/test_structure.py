@@ -130,6 +130,12 @@ def test_every_module_of_the_flow_is_in_the_overview():
     assert not {name for name in stations if name not in overview}
 
 
+def test_every_golden_file_is_tested():
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    files = {path.stem for path in (ROOT / "tests" / "golden").iterdir() if path.suffix in (".npz", ".pkl")}
+    assert len(files) == 15 and not {name for name in files if name not in tests}
+
+
 def test_conda_and_pip_install_the_same():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = (ROOT / "environment.yml").read_text()

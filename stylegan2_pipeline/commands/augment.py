@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-PIPES = ["blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"]
+from stylegan2_pipeline.config import AUGPIPE_NAMES
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR", help="Training archive.")
 @click.option("--outdir", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where pictures go.")
-@click.option("--augpipe", type=click.Choice(PIPES), default="bgc", help="Operations, as in training.")
+@click.option("--augpipe", type=click.Choice(AUGPIPE_NAMES), default="bgc", help="Operations, as in training.")
 @click.option("--p", type=click.FloatRange(0, 1), default=1.0, help="Probability of each in augment-random.png.")
 @click.option("--images", type=click.IntRange(min=1), default=8, metavar="N", help="Images in augment-random.png.")
 @click.option("--seed", type=int, default=0, metavar="N", help="Another seed, other images and other draws.")

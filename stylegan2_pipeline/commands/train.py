@@ -4,9 +4,8 @@ from typing import Any
 
 import click
 
-from stylegan2_pipeline.config import CFG_NAMES
+from stylegan2_pipeline.config import AUGPIPE_NAMES, CFG_NAMES
 
-AUGPIPES = ["blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"]
 POSITIVE_INT = click.IntRange(min=1)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 PROBABILITY = click.FloatRange(0, 1)
@@ -44,7 +43,7 @@ PROBABILITY = click.FloatRange(0, 1)
 @click.option("--aug", type=click.Choice(["ada", "noaug", "fixed"]), default="ada", help="Augmentation mode.")
 @click.option("--p", type=PROBABILITY, help="Probability of --aug=fixed.")
 @click.option("--target", type=PROBABILITY, help="What --aug=ada keeps r_t at.  [default: 0.6]")
-@click.option("--augpipe", type=click.Choice(AUGPIPES), help="Augmentations to use.  [default: bgc]")
+@click.option("--augpipe", type=click.Choice(AUGPIPE_NAMES), help="Augmentations to use.  [default: bgc]")
 # Transfer.
 @click.option("--resume", metavar="PKL", help="Start from these weights: file, URL, or ffhq256, ffhq512, ffhq1024, ...")
 @click.option("--allow-partial", is_flag=True, help="Accept --resume weights that fit only in part.")
