@@ -1,7 +1,7 @@
 """From seeds (or given ws) to uint8 images.
 
 The network runs on one image at a time. Convolutions and matrix products round differently for other batch sizes, and
-an image should be that of its seed whatever else is asked for with it. On a CPU that costs nothing at 256x256, and makes
+an image should be that of its seed whatever else is asked for with it. On a CPU that costs nothing at 256x256; it makes
 32x32 up to 3 times slower.
 """
 

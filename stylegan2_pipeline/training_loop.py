@@ -30,7 +30,6 @@ from torch_utils import distributed
 from torch_utils.host import available_memory, keep_freed_memory
 from torch_utils.seeding import derive_seed
 
-
 CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
 
 

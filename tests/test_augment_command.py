@@ -4,9 +4,8 @@ from archives import make_images, write_archive
 from click.testing import CliRunner
 from PIL import Image
 
-from stylegan2_pipeline.augment import AUGPIPES
 from stylegan2_pipeline.augment_sheets import QUANTILES, percentile_sheet
-from stylegan2_pipeline.commands.augment import PIPES, command
+from stylegan2_pipeline.commands.augment import command
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -38,7 +37,3 @@ def test_missing_data_is_told(tmp_path):
     result = CliRunner().invoke(command, [f"--data={tmp_path / 'none.zip'}", f"--outdir={tmp_path / 'out'}"])
     assert result.exit_code == 2 and "--data" in result.output
     assert not (tmp_path / "out").exists()
-
-
-def test_choices_are_those_of_the_pipeline():
-    assert set(PIPES) == set(AUGPIPES)
