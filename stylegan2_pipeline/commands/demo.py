@@ -21,7 +21,7 @@ class Size:
 
 SIZES = {
     "tiny":  Size(16, 40, 0.064, 2, "--batch=8 --cbase=256 --cmax=16"),
-    "cpu":   Size(64, 800, 12, 12, "--batch=8 --cbase=2048 --cmax=128 --glr=0.004 --dlr=0.004"),
+    "cpu":   Size(64, 800, 14, 14, "--batch=4 --gamma=1 --cbase=1024 --cmax=128"),
     "cuda":  Size(128, 2000, 120, 30, "--batch=32"),
 }
 
@@ -54,7 +54,7 @@ def command(outdir: str, kind: str, size: str, kimg: float | None) -> None:
     step("Images to an archive", "dataset", f"--source={quote(images)} --dest={quote(archive)} --resolution={res}")
     step("What augmentation does to them", "augment", f"--data={quote(archive)} --outdir={quote(augmented)}")
     step("Training", "train", f"--data={quote(archive)} --outdir={quote(runs)} --mirror=1 --kimg={kimg:g} "
-         f"--tick={kimg / chosen.ticks:g} --snap={max(chosen.ticks // 3, 1)} --metrics=none {chosen.train}")
+         f"--tick={kimg / chosen.ticks:g} --snap={max(chosen.ticks // 4, 1)} --metrics=none {chosen.train}")
     network = newest_snapshot(runs)
     step("New images", "generate", f"--network={quote(network)} --seeds=1-32 --trunc=0.8 --grid=8x4 "
          f"--outdir={quote(out)}")
