@@ -70,13 +70,12 @@ def warp(images: Tensor, inverse: Tensor, f: Tensor) -> Tensor:
     Twice the resolution while sampling keeps bilinear interpolation from blurring. Beyond the mirror image there is 0.
     """
     h, w = images.shape[2:]
-    left, right, top, bottom = pad = reflection_margins(inverse, (w, h))
-    x = upsample2d(F.pad(images, pad, mode="reflect"), f)
+    pad_x, pad_y = reflection_margins(inverse, (w, h))
+    x = upsample2d(F.pad(images, [pad_x, pad_x, pad_y, pad_y], mode="reflect"), f)
 
-    centre = torch.tensor([[(left - right) / 2, (top - bottom) / 2]], dtype=torch.float64)
     half = torch.tensor([[-0.5, -0.5]], dtype=torch.float64)  # the first moment of f is at tap 5, not at 5.5
     two = torch.full([1], 2.0, dtype=torch.float64)
-    to_input = translation(half) @ scaling(two, two) @ translation(centre) @ inverse
+    to_input = translation(half) @ scaling(two, two) @ inverse
     to_input = to_input @ scaling(1 / two, 1 / two) @ translation(-half)  # both sides in subpixels
 
     out_h, out_w = 2 * (h + 2 * REACH), 2 * (w + 2 * REACH)
@@ -88,15 +87,18 @@ def warp(images: Tensor, inverse: Tensor, f: Tensor) -> Tensor:
 
 
 def reflection_margins(inverse: Tensor, size: tuple[int, int]) -> list[int]:
-    """[left, right, top, bottom] pixels that the warp of this batch looks at beyond the edges; at most size - 1."""
+    """[x, y] pixels that the warp of this batch looks at beyond the edges; at most size - 1.
+
+    Rounded up to eighths of the size, so that convolutions meet few shapes: cuDNN searches anew for each.
+    """
     margins = []
     x, y = ((n - 1) / 2 + REACH for n in size)  # with what the second filter looks at
     corners = torch.tensor([[sx * x, sy * y, 1] for sx in (-1, 1) for sy in (-1, 1)], dtype=torch.float64)
     places = (inverse @ corners.t())[:, :2]  # [N,2,4]
     for i, n in enumerate(size):
-        for sign in (-1, 1):
-            beyond = (sign * places[:, i]).max().item() - (n - 1) / 2 + REACH
-            margins.append(min(max(math.ceil(beyond), 0), n - 1))
+        beyond = places[:, i].abs().max().item() - (n - 1) / 2 + REACH
+        step = max(n // 8, 1)
+        margins.append(min(max(math.ceil(beyond / step) * step, 0), n - 1))
     return margins
 
 

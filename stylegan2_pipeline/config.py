@@ -1,4 +1,4 @@
-"""Every setting of a training run, its default and its presets; plain data that goes to JSON and back.
+"""Every setting of a training run, its default and its presets; plain data.
 
 Presets are those of StyleGAN2-ADA (arXiv 2006.06676, appendix D, table 9) under the names that the ecosystem uses.
 """
@@ -8,8 +8,6 @@ import json
 import math
 from dataclasses import dataclass, field
 from typing import Any
-
-from torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -108,24 +106,6 @@ class TrainConfig:
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
-    @classmethod
-    def from_json(cls, text: str) -> "TrainConfig":
-        return from_dict(cls, json.loads(text))
-
-
-def from_dict(cls: Any, values: dict[str, Any]) -> Any:
-    """A dataclass from the dictionary that asdict made of it; lists become tuples."""
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    made = {}
-    for name, value in values.items():
-        if name not in known:
-            raise UserError(f"Unknown setting {name!r} for {cls.__name__}; known: {', '.join(known)}.")
-        kind = known[name].type
-        if dataclasses.is_dataclass(kind):
-            made[name] = from_dict(kind, value)
-        else:
-            made[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**made)
 
 
 @dataclass(frozen=True)
@@ -155,9 +135,9 @@ CFG_NAMES = ("auto", *PRESETS)
 AUGPIPE_NAMES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
 
-def auto_preset(resolution: int, gpus: int, batch: int | None) -> Preset:
-    """The preset that fits a resolution; gamma and the EMA follow the batch that is really used."""
-    batch = batch or max(min(gpus * min(4096 // resolution, 32), 64), gpus)
+def auto_preset(resolution: int, gpus: int) -> Preset:
+    """The preset that fits a resolution. As with the others, --batch changes neither gamma nor the EMA."""
+    batch = max(min(gpus * min(4096 // resolution, 32), 64 // gpus * gpus), gpus)
     return Preset(
         ref_gpus=gpus, kimg=25000, batch=batch, mbstd_group=min(batch // gpus, 4),
         channel_base=32768 if resolution >= 512 else 16384,
@@ -167,8 +147,8 @@ def auto_preset(resolution: int, gpus: int, batch: int | None) -> Preset:
     )
 
 
-def preset(cfg: str, resolution: int, gpus: int, batch: int | None) -> Preset:
-    return auto_preset(resolution, gpus, batch) if cfg == "auto" else PRESETS[cfg]
+def preset(cfg: str, resolution: int, gpus: int) -> Preset:
+    return auto_preset(resolution, gpus) if cfg == "auto" else PRESETS[cfg]
 
 
 def network_kwargs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -187,12 +167,11 @@ def network_kwargs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]
     return generator, discriminator
 
 
-def estimated_micro_batch(batch: int, resolution: int, channel_base: int, memory_bytes: float) -> int:
-    """The largest divisor of batch whose activations fit the memory, from the sizes of the highest resolutions.
+def estimated_micro_batch(resolution: int, channel_base: int, memory_bytes: float) -> int:
+    """How many samples' activations fit the memory, from the sizes of the highest resolutions.
 
     A sample keeps about twelve feature maps of channel_base * resolution float32 at each of the two highest scales
     (generator, discriminator, augmentation and their second order).
     """
     sample_bytes = 4.0 * 12 * 2 * channel_base * resolution * 1.5
-    fitting = max(1, math.floor(memory_bytes / sample_bytes))
-    return max(n for n in range(1, batch + 1) if batch % n == 0 and (n <= fitting or n == 1))
+    return max(1, math.floor(memory_bytes / sample_bytes))

@@ -29,7 +29,7 @@ class Latents:
         w = ws[:, 0]
         if bool((self.cut < G.num_ws).any()):
             layer = torch.arange(G.num_ws)
-            mixed = (layer >= self.cut[:, None]).to(ws.device)[:, :, None]
+            mixed = (layer >= self.cut[:, None])[:, :, None].to(ws.device, non_blocking=True)
             ws = torch.where(mixed, G.mapping(self.z_mix, self.c), ws)
         return ws, w
 
@@ -48,4 +48,5 @@ def draw_latents(generators: Sequence[torch.Generator], noise_generators: Sequen
     cut = torch.where(u[:, 0] < mixing_prob, random_cut, G.num_ws)
     c = labels[(u[:, 2] * len(labels)).long()]
     noise = torch.stack([torch.randn(G.synthesis.noise_numel, generator=g, device=device) for g in noise_generators])
-    return Latents(z[:, 0].to(device), z[:, 1].to(device), cut, c.to(device), noise)
+    z = z.to(device, non_blocking=True)
+    return Latents(z[:, 0], z[:, 1], cut, c.to(device, non_blocking=True), noise)

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.modulated_conv import modulated_conv2d
 from torch_utils.ops.upfirdn2d import setup_filter
 
 SQRT_HALF = math.sqrt(0.5)
-DEFAULT_GAIN = {"linear": 1.0, "relu": math.sqrt(2), "lrelu": math.sqrt(2), "tanh": 1.0, "sigmoid": 1.0, "elu": 1.0,
-                "selu": 1.0, "softplus": 1.0, "swish": math.sqrt(2)}
 DEFAULT_FILTER = (1, 3, 3, 1)
 
 
@@ -85,7 +83,7 @@ class Conv2dLayer(nn.Module):
         x = conv2d_resample(x, w, self.resample_filter, up=self.up, down=self.down, padding=self.padding,
                             flip_weight=self.up == 1)
         b = None if self.bias is None else self.bias.to(x.dtype)
-        return bias_act(x, b, act=self.activation, gain=DEFAULT_GAIN[self.activation] * gain,
+        return bias_act(x, b, act=self.activation, gain=ACTIVATIONS[self.activation].gain * gain,
                         clamp=scaled_clamp(self.conv_clamp, gain))
 
 
@@ -119,7 +117,7 @@ class SynthesisLayer(nn.Module):
         x = modulated_conv2d(x, self.weight, self.affine(w), noise=self._noise(len(x), noise_mode, noise, x),
                              up=self.up, padding=self.padding, resample_filter=self.resample_filter,
                              flip_weight=self.up == 1)
-        return bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=DEFAULT_GAIN[self.activation] * gain,
+        return bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=ACTIVATIONS[self.activation].gain * gain,
                         clamp=scaled_clamp(self.conv_clamp, gain))
 
     def _noise(self, n: int, mode: str, noise: Tensor | None, like: Tensor) -> Tensor | None:

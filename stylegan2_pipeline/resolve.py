@@ -1,6 +1,7 @@
 """From the options of `train` as typed to a complete TrainConfig, and the name of the run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stylegan2_pipeline.config import (
@@ -30,10 +31,22 @@ PUBLIC_FOLDER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrain
 
 @dataclass(frozen=True)
 class Machine:
-    """What the run may use: CUDA devices in all, and free memory in bytes for a run on the CPU."""
+    """What the run may use: CUDA devices in all; the memory in bytes, for a run on the CPU; bfloat16."""
 
     cuda_devices: int
-    free_memory: float
+    memory: float
+    bf16: bool = True
+
+
+def notes(config: TrainConfig, given: dict[str, Any]) -> list[str]:
+    """What somebody who typed these options should know."""
+    wanted = given.get("mbstd_group", preset(config.cfg, config.data.resolution, config.num_gpus).mbstd_group)
+    told = []
+    if config.networks.mbstd_group < wanted:
+        told.append(f"The minibatch deviation layer compares groups of {config.networks.mbstd_group} images, not "
+                    f"{wanted}: they must divide the {config.batch_gpu} that a device computes at once. D sees less of "
+                    f"the variety of a batch; --batch-gpu or --batch changes that.")
+    return told
 
 
 def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tuple[TrainConfig, str]:
@@ -42,15 +55,17 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
     Raises UserError, naming the option, for values that do not go together.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if given.get("resume") == "noresume":
+        del given["resume"]
     gpus = given.get("gpus", 1)
     if gpus > max(machine.cuda_devices, 1):
         raise UserError(f"--gpus={gpus}: this machine has {machine.cuda_devices} CUDA device(s). Give --gpus="
                         f"{max(machine.cuda_devices, 1)}, or make more visible (CUDA_VISIBLE_DEVICES).")
-    if "batch" in given and given["batch"] % gpus:
-        raise UserError(f"--batch={given['batch']} cannot be shared by --gpus={gpus}: give a multiple of {gpus}.")
     cfg = given.get("cfg", "auto")
-    spec = preset(cfg, data.resolution, gpus, given.get("batch"))
+    spec = preset(cfg, data.resolution, gpus)
     batch = given.get("batch", spec.batch)
+    if batch % gpus:
+        raise UserError(f"--batch={batch} cannot be shared by --gpus={gpus}: give a multiple of {gpus}.")
     precision = pick_precision(given, machine)
     channel_base = given.get("cbase", spec.channel_base)
     if channel_base < data.resolution:
@@ -64,7 +79,7 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
             mapping_layers=given.get("map_depth", spec.mapping_layers),
             channel_base=channel_base,
             channel_max=given.get("cmax", 512),
-            mbstd_group=min(given.get("mbstd_group", spec.mbstd_group), batch_gpu),
+            mbstd_group=largest_divisor(batch_gpu, given.get("mbstd_group", spec.mbstd_group)),
             d_architecture="orig" if cfg == "cifar" else "resnet",
             freeze_d=given.get("freezed", 0),
         ),
@@ -81,17 +96,22 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
         ema_kimg=spec.ema_kimg, ema_rampup=None if "resume" in given else spec.ema_rampup,
         seed=given.get("seed", 0), precision=precision, allow_tf32=given.get("allow_tf32", False),
         benchmark=not given.get("nobench", False), workers=given.get("workers", 2), cache=given.get("cache", "auto"),
-        metrics=pick_metrics(given), resume=pick_resume(given), allow_partial=given.get("allow_partial", False),
+        metrics=pick_metrics(given), resume=pick_resume(given["resume"]) if "resume" in given else None,
+        allow_partial=given.get("allow_partial", False),
     )
     return config, run_name(data.name, name_parts(given, config))
 
 
 def pick_precision(given: dict[str, Any], machine: Machine) -> str:
     """fp16 on CUDA and fp32 on a CPU, unless told otherwise."""
+    if given.get("fp32") and given.get("precision", "fp32") != "fp32":
+        raise UserError(f"--fp32=1 and --precision={given['precision']} contradict each other: give one of them.")
     precision = "fp32" if given.get("fp32") else given.get("precision", "auto")
     if precision == "fp16" and not machine.cuda_devices:
         raise UserError("--precision=fp16 needs a CUDA device, and there is none. On a CPU take --precision=fp32, or "
                         "bf16 where the processor has it (avx512_bf16 or amx_bf16 in /proc/cpuinfo).")
+    if precision == "bf16" and not machine.bf16:
+        raise UserError("--precision=bf16: this device has no bfloat16 arithmetic. Take --precision=auto.")
     if precision == "auto":
         return "fp16" if machine.cuda_devices else "fp32"
     return precision
@@ -99,7 +119,7 @@ def pick_precision(given: dict[str, Any], machine: Machine) -> str:
 
 def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, machine: Machine, channel_base: int,
                    resolution: int) -> int:
-    """Samples at once on one device: as asked, as the preset's own GPUs have it, or (CPU) what fits the memory."""
+    """Samples at once on one device: as asked, as the preset has it on its own GPUs, or (CPU) what fits the memory."""
     share = batch // gpus
     if "batch_gpu" in given:
         if share % given["batch_gpu"]:
@@ -107,8 +127,13 @@ def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, m
                             f"of --batch={batch}.")
         return given["batch_gpu"]
     if not machine.cuda_devices:
-        return estimated_micro_batch(share, resolution, channel_base, machine.free_memory / 2)
-    return share if "batch" in given else min(share, batch // spec.ref_gpus)
+        return largest_divisor(share, estimated_micro_batch(resolution, channel_base, machine.memory / 2))
+    return largest_divisor(share, spec.batch // spec.ref_gpus)
+
+
+def largest_divisor(n: int, most: int) -> int:
+    """Of n, at most `most`, at least 1."""
+    return max(k for k in range(1, n + 1) if n % k == 0 and k <= max(most, 1))
 
 
 def pick_augment(given: dict[str, Any]) -> AugmentConfig:
@@ -132,12 +157,17 @@ def pick_metrics(given: dict[str, Any]) -> tuple[str, ...]:
     if names == ("none",):
         return ()
     split_available(names)  # raises for unknown names
-    return names
+    return tuple(dict.fromkeys(names))
 
 
-def pick_resume(given: dict[str, Any]) -> str | None:
-    source = given.get("resume")
-    return PUBLIC_FOLDER + PUBLIC_NETWORKS[source] if source in PUBLIC_NETWORKS else source
+def pick_resume(source: str) -> str:
+    """A path or URL as it is; a name of a public network as its URL."""
+    if source in PUBLIC_NETWORKS:
+        return PUBLIC_FOLDER + PUBLIC_NETWORKS[source]
+    if "://" not in source and not Path(source).is_file():
+        raise UserError(f"--resume={source}: there is no such file. Give the path or URL of a snapshot, or one of "
+                        f"{', '.join(PUBLIC_NETWORKS)}.")
+    return source
 
 
 def name_parts(given: dict[str, Any], config: TrainConfig) -> list[str]:

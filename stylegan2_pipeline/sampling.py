@@ -123,7 +123,7 @@ def _images(
     G: Generator, ws: Callable[[int], Tensor], seeds: Sequence[int], noise_mode: str, batch: int
 ) -> Iterator[np.ndarray]:
     for start in range(0, len(seeds), batch):
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             parts = [to_uint8(G.synthesis(ws(i), noise_mode=noise_mode, noise=_noise(G, seeds[i], noise_mode)))
                      for i in range(start, min(start + batch, len(seeds)))]
         yield torch.cat(parts).cpu().numpy()  # the one wait for the device in a batch

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metrics.table import split_available
-from stylegan2_pipeline.checkpoint import load_snapshot, save_snapshot
+from stylegan2_pipeline.checkpoint import Snapshot, load_snapshot, save_snapshot
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.evaluation import evaluate
@@ -27,6 +27,7 @@ from stylegan2_pipeline.summary import summarize
 from stylegan2_pipeline.training_step import Trainer
 from stylegan2_pipeline.transfer import resume_weights
 from torch_utils import distributed
+from torch_utils.errors import UserError
 from torch_utils.host import available_memory, keep_freed_memory
 from torch_utils.seeding import derive_seed
 
@@ -39,7 +40,7 @@ class Diverged(click.ClickException):
 
 def cache_dataset(dataset: ImageDataset, mode: str) -> str:
     """Decodes the data into memory when it may and fits (half of what is free); says what was done."""
-    size, free = dataset.nbytes, available_memory()
+    size, free = dataset.nbytes * distributed.world_size(), available_memory()
     if mode == "ram" or (mode == "auto" and size < free / 2):
         dataset.preload()
         return f"decoded once, kept in memory ({size / 2**20:.0f} MiB)"
@@ -89,6 +90,7 @@ class Run:
         if config.resume:
             source = load_snapshot(config.resume)
             log.print(resume_weights(source, self.trainer.networks, config.resume, config.allow_partial))
+            log.print(self._take_over(source))
         self._print_networks()
         self.grid = Grid(dataset, self.trainer)
         self.metrics, left_out = split_available(config.metrics)
@@ -98,6 +100,17 @@ class Run:
         self.tick = 0
         self.tick_start_nimg, self.tick_start_time = 0, time.time()
         self.maintenance_sec = 0.0
+
+    def _take_over(self, source: Snapshot) -> str:
+        """What a network of this project trained on the same data brings besides its weights; says it."""
+        trainer = self.trainer
+        if source.options.get("data", {}).get("path") != self.config.data.path:
+            return "  Optimizers, counters and the augmentation probability start anew."
+        trainer.pl_mean.fill_(source.pl_mean)
+        if self.config.augment.mode == "ada":
+            trainer.ada.p = source.augment_p
+        return (f"  The augmentation probability goes on at {trainer.augment_p:.3f}, the path length mean at "
+                f"{source.pl_mean:.3f}; optimizers and counters start anew.")
 
     def _print_networks(self) -> None:
         trainer, data = self.trainer, self.config.data
@@ -253,8 +266,10 @@ def prepare(config: TrainConfig) -> None:
     torch.backends.cudnn.allow_tf32 = config.allow_tf32
 
 
-def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_dir: Path) -> bool:
+def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_dir: Path, again: str = "") -> bool:
     """Runs one training in run_dir. True: to its end; False: stopped by Ctrl-C, saved.
+
+    again: the command line to go on with.
 
     Raises UserError for what the user can mend, Diverged when a loss stopped being a number.
     """
@@ -265,8 +280,13 @@ def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_
     with RunLog(run_dir if is_main else None) as log, finishing_on_interrupt(log) as stopping:
         log.print(f"Run:     {run_dir}")
         log.print(f"Options: {json.dumps({k: v for k, v in asdict(config).items() if not isinstance(v, dict)})}")
-        run = Run(config, dataset, device, run_dir, log)
-        run.train(stopping)
+        try:
+            run = Run(config, dataset, device, run_dir, log)
+            run.train(stopping)
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"The GPU's memory does not hold {config.batch_gpu} images at once. Give a smaller "
+                            f"--batch-gpu, such as {max(config.batch_gpu // 2, 1)}: gradients add up to the same "
+                            f"--batch={config.batch}.") from error
         finished = not stopping()
         log.print()
         if finished:
@@ -274,6 +294,6 @@ def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_
             log.print(f"Images from it: python generate.py --seeds 1-10 --network={run.snapshot}")
         else:
             log.print(f"Stopped at {run.trainer.cur_nimg / 1000:.1f} kimg, networks saved. Go on from them with:")
-            log.print(f"  python train.py --data {config.data.path} --resume={run.snapshot} ... (and the other options "
-                      f"of this run)")
+            left = config.schedule.total_kimg - run.trainer.cur_nimg / 1000
+            log.print(f"  {again} --kimg={left:g} --resume={run.snapshot}")
         return finished

@@ -190,18 +190,21 @@ class Trainer:
             self.collector.add(name, values.detach())
         if "Loss/signs/real" in stats:
             signs = stats["Loss/signs/real"].detach()
-            self._signs += torch.stack([signs.sum(dtype=torch.float64), torch.tensor(signs.numel()).to(self._signs)])
+            self._signs[0] += signs.sum()
+            self._signs[1] += signs.numel()
 
     # What each phase draws and computes for a part.
 
     def _generators(self, stream: str, part: Part) -> list[torch.Generator]:
         return sample_generators(self.config.seed, stream, part.start, part.count)
 
+    def _device_generators(self, stream: str, part: Part) -> list[torch.Generator]:
+        """For what is too large to be drawn on the CPU."""
+        return sample_generators(self.config.seed, stream, part.start, part.count, str(self.device))
+
     def _latents(self, generators: list[torch.Generator], stream: str, part: Part) -> Latents:
-        noise_generators = generators if self.device.type == "cpu" else sample_generators(
-            self.config.seed, stream, part.start, part.count, str(self.device))
-        return draw_latents(generators, noise_generators, self.G, self.labels, self.config.loss.style_mixing_prob,
-                            self.device)
+        return draw_latents(generators, self._device_generators(f"{stream} noise", part), self.G, self.labels,
+                            self.config.loss.style_mixing_prob, self.device)
 
     def _augment(self, generators: list[torch.Generator]) -> Augment:
         if self.pipe is None:
@@ -218,8 +221,9 @@ class Trainer:
         generators = self._generators("Greg", part)
         fake = self._latents(generators, "Greg", part)
         shape = [self.config.data.num_channels, self.config.data.resolution, self.config.data.resolution]
-        noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
-        return fake, noise.to(self.device)
+        noise = torch.stack([torch.randn(shape, generator=g, device=self.device)
+                             for g in self._device_generators("Greg image noise", part)])
+        return fake, noise
 
     def _mean_path_length(self, parts: list[Part]) -> Tensor:
         """Over the whole batch; found ahead when there are several parts, because each one's penalty needs it."""

@@ -168,13 +168,15 @@ def test_warp_samples_where_the_matrix_says():
     torch.testing.assert_close(out[:, inner, inner], expected[:, inner, inner], rtol=0, atol=0.12)
 
 
-def test_margins_are_enough_and_no_more():
+def test_margins_are_enough_and_go_in_eighths_of_the_size():
+    """The second filter looks at 6 pixels; shifts add up to it; a mirror image has no more than size - 1."""
     identity = torch.eye(3, dtype=torch.float64)[None]
-    assert reflection_margins(identity, (64, 64)) == [6, 6, 6, 6]
+    assert reflection_margins(identity, (64, 64)) == [8, 8]
     shift = identity.clone()
     shift[0, :2, 2] = torch.tensor([10.0, -5.5])
-    assert reflection_margins(torch.cat([identity, shift]), (64, 64)) == [6, 16, 12, 6]
-    assert reflection_margins(shift, (8, 8)) == [0, 7, 7, 1]
+    assert reflection_margins(torch.cat([identity, shift]), (64, 64)) == [16, 16]
+    assert reflection_margins(shift, (256, 64)) == [32, 16]
+    assert reflection_margins(shift, (8, 8)) == [7, 7]
 
 
 def test_batchmates_do_not_matter():

@@ -1,15 +1,13 @@
 """Options as typed -> settings: the presets of the method, and what does not go together."""
 
-import json
-
 import pytest
 
-from stylegan2_pipeline.config import DataConfig, TrainConfig, estimated_micro_batch, network_kwargs
-from stylegan2_pipeline.resolve import Machine, resolve
+from stylegan2_pipeline.config import DataConfig, estimated_micro_batch, network_kwargs
+from stylegan2_pipeline.resolve import Machine, notes, resolve
 from stylegan2_pipeline.run_folder import make_run_folder
 from torch_utils.errors import UserError
 
-GPU = Machine(cuda_devices=1, free_memory=16e9)
+GPU = Machine(cuda_devices=1, memory=16e9)
 
 
 def data(resolution=512, **kwargs):
@@ -55,8 +53,8 @@ def test_fixed_presets_accumulate_to_their_batch(cfg, batch, batch_gpu, mbstd, l
 def test_the_users_own_command():
     config, name = resolve(dict(gpus=1, batch=16, cfg="auto", kimg=500.0, snap=10), data(mirror=True), GPU)
     assert name == "sigara-mirror-auto1-kimg500-batch16"
-    assert (config.batch, config.batch_gpu, config.schedule.snapshot_ticks) == (16, 16, 10)
-    assert config.loss.r1_gamma == pytest.approx(0.0002 * 512**2 / 16)
+    assert (config.batch, config.batch_gpu, config.schedule.snapshot_ticks) == (16, 8, 10)
+    assert config.loss.r1_gamma == pytest.approx(6.5536) and config.ema_kimg == 2.5  # as published: not --batch's
 
 
 def test_run_name_tells_what_differs():
@@ -68,6 +66,7 @@ def test_run_name_tells_what_differs():
 def test_transfer_speeds_ada_up_and_knows_public_names():
     config, _ = settle(resume="ffhq512")
     assert config.augment.kimg == 100 and config.ema_rampup is None
+    assert settle(resume="noresume")[0].resume is None
     assert config.resume.startswith("https://") and config.resume.endswith(".pkl")
 
 
@@ -75,15 +74,21 @@ def test_cpu_trains_in_float32_in_parts_that_fit_the_memory():
     config, _ = settle(Machine(0, 8e9))
     assert config.precision == "fp32" and config.batch == 8 and config.batch_gpu < 8
     assert config.networks.mbstd_group <= config.batch_gpu
-    assert estimated_micro_batch(12, 64, 2048, 64e9) == 12 and estimated_micro_batch(12, 1024, 32768, 1) == 1
+    assert estimated_micro_batch(64, 2048, 64e9) > 100 and estimated_micro_batch(1024, 32768, 1) == 1
+    note, = notes(config, {})
+    assert "groups of 1 images, not 4" in note and "--batch-gpu" in note
 
 
-def test_settings_survive_json():
-    config, _ = settle(batch=16)
-    assert TrainConfig.from_json(config.to_json()) == config
-    broken = json.loads(config.to_json()) | {"colour": 1}
-    with pytest.raises(UserError, match="colour"):
-        TrainConfig.from_json(json.dumps(broken))
+def test_smaller_groups_of_the_minibatch_layer_are_said():
+    config, _ = settle(batch=6, resolution=128)
+    assert config.networks.mbstd_group == 3 and "groups of 3 images, not 4" in notes(config, {})[0]
+    assert not notes(settle(resolution=128)[0], {})
+
+
+@pytest.mark.parametrize("gpus", [2, 3, 5, 8])
+def test_auto_batch_is_shared_evenly(gpus):
+    config, _ = settle(Machine(8, 8e9), resolution=64, gpus=gpus)
+    assert config.batch % gpus == 0 and (config.batch // gpus) % config.batch_gpu == 0
 
 
 def test_precision_reaches_the_networks():
@@ -103,6 +108,8 @@ def test_precision_reaches_the_networks():
     (dict(aug="noaug", target=0.5), r"--target=0\.5.*--aug=noaug"),
     (dict(aug="noaug", augpipe="bg"), r"--augpipe=bg has no use"),
     (dict(metrics="swd,fld50k"), r"--metrics.*fld50k"),
+    (dict(fp32=True, precision="fp16"), r"--fp32=1 and --precision=fp16 contradict"),
+    (dict(resume="ffhq5121"), r"--resume=ffhq5121: there is no such file.*ffhq512,"),
     (dict(cbase=256), r"--cbase=256 leaves no channels at 512x512: give at least 512"),
 ])
 def test_options_that_do_not_go_together(options, message):
@@ -113,8 +120,12 @@ def test_options_that_do_not_go_together(options, message):
 def test_more_errors():
     with pytest.raises(UserError, match=r"--batch=5 cannot be shared by --gpus=2"):
         settle(Machine(2, 8e9), gpus=2, batch=5)
+    with pytest.raises(UserError, match=r"--batch=64 cannot be shared by --gpus=3"):
+        settle(Machine(3, 8e9), cfg="paper512", gpus=3)
     with pytest.raises(UserError, match=r"--precision=fp16 needs a CUDA device"):
         settle(Machine(0, 8e9), precision="fp16")
+    with pytest.raises(UserError, match=r"--precision=bf16: this device has no bfloat16"):
+        settle(Machine(1, 8e9, bf16=False), precision="bf16")
 
 
 def test_run_folders_count_up(tmp_path):

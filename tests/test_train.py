@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from stylegan2_pipeline.archive import ArchiveWriter
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.commands.train import command
+from torch_utils.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--cbase=128", "--cmax=16", "--batch=4", "--tick=0.008", "--snap=2"]
@@ -144,6 +144,7 @@ def test_colour_with_alpha_by_class(channels, tmp_path):
 def test_resume_starts_from_the_weights_and_says_so(finished, gray, tmp_path):
     source = finished[0] / "network-snapshot-000000.pkl"
     folder, output = train(gray, tmp_path, "--kimg=0", "--metrics=none", f"--resume={source}")
+    assert "The augmentation probability goes on at" in output
     assert "resumecustom" in folder.name and re.search(r"G_ema: \d+ matched, 0 adapted, 0 missing", output)
     old, new = load_snapshot(source), load_snapshot(folder / "network-snapshot-000000.pkl")
     assert all(map(torch.equal, old.D.state_dict().values(), new.D.state_dict().values()))
@@ -227,25 +228,24 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(gray, tmp_path):
     output = "".join(lines)
     snapshot, = tmp_path.glob("*/network-snapshot-*.pkl")
     assert "Finishing this step" in output and "Traceback" not in output
-    assert f"--resume={snapshot}" in output
-    assert load_snapshot(snapshot).cur_nimg >= 12
+    seen = load_snapshot(snapshot).cur_nimg
+    assert seen >= 12
+    assert f"python train.py --data={gray} --outdir={tmp_path} --cbase=128 --cmax=16" in output.replace("--batch=4 ", "")
+    assert f"--kimg={100 - seen / 1000:g} --resume={snapshot}" in output
 
 
 @pytest.mark.parametrize("script", ["dataset_tool.py", "train.py", "generate.py", "-m stylegan2_pipeline",
                                     "-m stylegan2_pipeline demo", "-m stylegan2_pipeline sample-data",
                                     "-m stylegan2_pipeline augment", "-m stylegan2_pipeline metrics"])
 def test_help_loads_nothing_heavy_and_has_examples(script):
-    started = time.time()
     code = [sys.executable, "-X", "importtime", *script.split(), "--help"]
     result = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert time.time() - started < 10
     assert not re.search(r"\| +(torch|numpy|PIL|scipy)$", result.stderr, re.M)
     assert "--help" in result.stdout and ("Example" in result.stdout or script == "-m stylegan2_pipeline")
 
 
 def test_two_ranks_train_like_one(gray, tmp_path):
     """gloo on the CPU: the same batch, shared, gives the same networks to float rounding."""
-    from stylegan2_pipeline.commands import train as module  # noqa: F401
     from stylegan2_pipeline.launch import data_config, open_dataset, train_on_ranks
     from stylegan2_pipeline.resolve import Machine, resolve
     from stylegan2_pipeline.training_loop import train as train_alone
@@ -267,3 +267,19 @@ def test_two_ranks_train_like_one(gray, tmp_path):
         for key in a:
             assert torch.allclose(a[key], b[key], atol=2e-4), key
     assert one.augment_p == two.augment_p
+
+    broken = dataclasses.replace(shared, resume="nothing.pkl")
+    (tmp_path / "three").mkdir()
+    with pytest.raises(UserError, match=r"nothing\.pkl"):  # raised in the ranks, told by their parent
+        train_on_ranks(broken, tmp_path / "three", "cpu")
+
+
+def test_running_out_of_gpu_memory_names_the_remedy(gray, tmp_path, monkeypatch):
+    from stylegan2_pipeline.training_step import Trainer
+
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "step", full)
+    result = run("--data", gray, "--outdir", tmp_path, *SMALL, "--kimg=1", "--metrics=none")
+    assert result.exit_code == 2 and "--batch-gpu, such as 2" in result.output

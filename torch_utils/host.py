@@ -5,10 +5,27 @@ from pathlib import Path
 
 
 def available_memory() -> float:
-    """Bytes of memory that can be taken without swapping; infinity where the system does not tell."""
+    """Bytes that can be taken without swapping, within the limit of a container; infinity where it is not told."""
+    free = _meminfo("MemAvailable")
+    group = Path("/sys/fs/cgroup")
+    try:
+        return min(free, float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return free
+
+
+def total_memory() -> float:
+    """Bytes of memory that this machine, or the container around this process, has; infinity where it is not told."""
+    try:
+        return min(_meminfo("MemTotal"), float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return _meminfo("MemTotal")
+
+
+def _meminfo(key: str) -> float:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable"))
+        return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith(key))
     except (OSError, StopIteration, ValueError):
         return float("inf")
 

@@ -1,5 +1,6 @@
 """`train`: options in, one training run out."""
 
+import shlex
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ PROBABILITY = click.FloatRange(0, 1)
 @click.option("--gpus", type=POSITIVE_INT, default=1, help="CUDA devices to use; 1 without any trains on the CPU.")
 @click.option("--cfg", type=click.Choice(CFG_NAMES), default="auto", help="Preset of networks and settings.")
 @click.option("--kimg", type=click.FloatRange(min=0), help="Length in thousands of images.  [default: the preset's]")
-@click.option("--batch", type=POSITIVE_INT, help="Images a step, over all devices.  [default: the preset's]")
+@click.option("--batch", type=POSITIVE_INT, help="Images a step.  [default: the preset's]")
 @click.option("--batch-gpu", type=POSITIVE_INT, help="Images at once on a device; gradients add up to --batch.")
 @click.option("--snap", type=POSITIVE_INT, default=50, help="Ticks between snapshots.")
 @click.option("--tick", type=POSITIVE, default=4.0, metavar="KIMG", help="Thousands of images between status lines.")
@@ -80,5 +81,14 @@ def command(ctx: click.Context, data: str, outdir: str, dry_run: bool, cond: boo
     # An option at its default is "not given", except where the default is the preset's (None already).
     typed = {name: value for name, value in options.items()
              if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
-    finished = launch(data, outdir, dry_run, cond, subset, mirror, typed)
+    given = dict(data=data, outdir=outdir, cond=cond or None, subset=subset, mirror=mirror or None)
+    finished = launch(data, outdir, dry_run, cond, subset, mirror, typed, again=command_line(given | typed))
     ctx.exit(0 if finished else 130)
+
+
+def command_line(options: dict[str, Any]) -> str:
+    """The command that these options make, but for how long it trains and what it starts from."""
+    left_out = ("kimg", "resume", "allow_partial")
+    words = [f"--{name.replace('_', '-')}={shlex.quote(str(value))}" for name, value in options.items()
+             if value is not None and name not in left_out]
+    return " ".join(["python train.py", *words])
