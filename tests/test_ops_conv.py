@@ -61,12 +61,6 @@ def test_conv2d_resample_is_twice_differentiable(kernel, up, down):
     assert gradgradcheck(function, (x, w), fast_mode=True)
 
 
-@pytest.fixture(params=[False, True], ids=["shared", "per_sample"])
-def form(request, monkeypatch):
-    monkeypatch.setattr(modulated_conv, "prefer_per_sample_weights", lambda *_: request.param)
-    return request.param
-
-
 def by_definition(x, weight, styles, demodulate, **args):
     """One sample after the other, with the weights of the paper's equations 1 and 3."""
     images = []
@@ -81,7 +75,7 @@ def by_definition(x, weight, styles, demodulate, **args):
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize(("kernel", "up", "down"), [(3, 1, 1), (3, 2, 1), (3, 1, 2), (1, 1, 1)])
 @pytest.mark.parametrize("flip_weight", [True, False])
-def test_both_forms_are_the_definition(form, kernel, up, down, demodulate, flip_weight):
+def test_modulated_conv_is_the_definition(kernel, up, down, demodulate, flip_weight):
     x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
     weight, styles = torch.randn(5, 4, kernel, kernel, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
     args = {"up": up, "down": down, "padding": kernel // 2, "flip_weight": flip_weight}
@@ -92,7 +86,7 @@ def test_both_forms_are_the_definition(form, kernel, up, down, demodulate, flip_
 
 
 @pytest.mark.parametrize(("up", "demodulate"), [(1, True), (2, True), (1, False)])
-def test_modulated_conv_is_twice_differentiable(form, up, demodulate):
+def test_modulated_conv_is_twice_differentiable(up, demodulate):
     shapes = [(2, 2, 3, 3), (3, 2, 3, 3), (2, 2)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     function = lambda x, w, s: modulated_conv2d(x, w, s, None, up, 1, 1, FILTER, demodulate)  # noqa: E731
@@ -101,7 +95,7 @@ def test_modulated_conv_is_twice_differentiable(form, up, demodulate):
 
 
 @pytest.mark.parametrize("style_scale", [1e-6, 1.0, 1e6])
-def test_float16_does_not_overflow(form, style_scale):
+def test_float16_does_not_overflow(style_scale):
     x = torch.randn(2, 256, 8, 8) * 200
     weight, styles = torch.randn(8, 256, 3, 3) * 1e3, torch.randn(2, 256).abs() * style_scale
     expected = modulated_conv2d(x.double(), weight.double(), styles.double(), padding=1)
@@ -111,7 +105,7 @@ def test_float16_does_not_overflow(form, style_scale):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_short_types_have_the_same_gradients(form, dtype):
+def test_short_types_have_the_same_gradients(dtype):
     x, weight, styles = torch.randn(2, 8, 6, 6), torch.randn(4, 8, 3, 3), torch.randn(2, 8)
     direction = torch.randn(2, 4, 12, 12)
     gradients = []
@@ -124,8 +118,26 @@ def test_short_types_have_the_same_gradients(form, dtype):
         assert (actual - expected).abs().max() < 10 * torch.finfo(dtype).eps * expected.abs().max()
 
 
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_both_forms_of_a_1x1_convolution_agree_to_second_order(monkeypatch, demodulate, layout):
+    x = torch.randn(2, 6, 4, 4, dtype=torch.float64).to(memory_format=layout).requires_grad_(True)
+    weight = torch.randn(3, 6, 1, 1, dtype=torch.float64, requires_grad=True)
+    styles = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
+    noise, direction = torch.randn(2, 1, 4, 4, dtype=torch.float64), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    found = []
+    for choice in (False, True):
+        monkeypatch.setattr(modulated_conv, "prefer_per_sample_weights", lambda *_, choice=choice: choice)
+        y = modulated_conv2d(x, weight, styles, noise, demodulate=demodulate)
+        first = torch.autograd.grad((y * direction).sum(), (x, weight, styles), create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), (x, weight, styles))
+        found.append((y, *first, *second))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
 def test_the_form_follows_the_shape():
     wide, narrow = torch.zeros(4, 512, 8, 8), torch.zeros(4, 64, 128, 128)
-    assert not modulated_conv.prefer_per_sample_weights(wide, torch.zeros(512, 512, 3, 3))
+    assert not modulated_conv.prefer_per_sample_weights(wide, torch.zeros(512, 512, 1, 1))
+    assert not modulated_conv.prefer_per_sample_weights(narrow, torch.zeros(64, 64, 3, 3))
     assert modulated_conv.prefer_per_sample_weights(narrow, torch.zeros(3, 64, 1, 1))
-    assert not modulated_conv.prefer_per_sample_weights(narrow.bfloat16(), torch.zeros(3, 64, 1, 1))
