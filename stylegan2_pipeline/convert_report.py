@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable
 
-from stylegan2_pipeline.convert_options import Conversion
+from stylegan2_pipeline.convert_options import Conversion, trainable
 from stylegan2_pipeline.scan import PERCENTILES, Finding, Scan
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Labels, printable, some
@@ -57,8 +57,9 @@ def summary(scan: Scan, source: Source, recipe: Recipe, labels: Labels | None, a
     if labels is None and asked.labels == "auto" and len(folders) > 1:
         lines.append(f"The images lie in {len(folders)} folders ({some(folders)}); --labels=folders would make them "
                      f"classes.")
-    lines.append("Next: " + shlex.join(["python", "train.py", "--outdir=training-runs", f"--data={asked.dest}"])
-                 + (" --cond" if labels else ""))
+    if recipe.width == recipe.height and trainable(recipe.width):
+        by_class = ["--cond=1"] if labels else []
+        lines.append("Next: " + shlex.join(["python", "train.py", f"--data={asked.dest}", *by_class]))
     return lines
 
 

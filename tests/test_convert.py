@@ -254,7 +254,7 @@ def test_folders_as_classes(run):
         save(run.source / name, gray())
     archive, report = run(labels="folders")
     assert archive.labels == [0, 0, 1] and archive.class_names == ["cat", "dog"]
-    assert "2 classes (cat 2, dog 1)" in report and report.endswith("--cond")
+    assert "2 classes (cat 2, dog 1)" in report and report.endswith("--cond=1")
     assert "--labels=folders would make them classes" in run()[1]
     partly, report = run(labels="folders", max_images=2)
     assert partly.class_names == ["cat"] and "same label" in report

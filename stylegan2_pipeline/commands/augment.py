@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from stylegan2_pipeline.commands.numbers import FiniteRange
 from stylegan2_pipeline.config import AUGPIPE_NAMES
 
 
@@ -11,7 +12,7 @@ from stylegan2_pipeline.config import AUGPIPE_NAMES
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="ZIP|DIR", help="Training archive.")
 @click.option("--outdir", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where pictures go.")
 @click.option("--augpipe", type=click.Choice(AUGPIPE_NAMES), default="bgc", help="Operations, as in training.")
-@click.option("--p", type=click.FloatRange(0, 1), default=1.0, help="Probability of each in augment-random.png.")
+@click.option("--p", type=FiniteRange(0, 1), default=1.0, help="Probability of each in augment-random.png.")
 @click.option("--images", type=click.IntRange(min=1), default=8, metavar="N", help="Images in augment-random.png.")
 @click.option("--seed", type=int, default=0, metavar="N", help="Another seed, other images and other draws.")
 def command(data: Path, outdir: Path, augpipe: str, p: float, images: int, seed: int) -> None:

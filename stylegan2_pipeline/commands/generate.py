@@ -4,11 +4,13 @@ from pathlib import Path
 
 import click
 
+from stylegan2_pipeline.commands.numbers import FiniteRange
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
 @click.option("--network", metavar="PKL", help="Snapshot: a file or URL.  [default: the newest under training-runs]")
 @click.option("--seeds", metavar="LIST", help="E.g. 1-10,15.  [default: 1-10, or as many as --grid holds]")
-@click.option("--trunc", type=float, default=1.0, metavar="PSI", help="Truncation: below 1 more typical, less varied.")
+@click.option("--trunc", type=FiniteRange(), default=1.0, metavar="PSI", help="Truncation; below 1 less varied.")
 @click.option("--class", "class_", metavar="NAME|NUMBER", help="Class to make, for a network trained with classes.")
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const",
               help="Per-pixel noise: that of the network, that of the seed, or none.")

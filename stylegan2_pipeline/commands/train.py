@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from stylegan2_pipeline.commands.numbers import FiniteRange
 from stylegan2_pipeline.config import AUGPIPE_NAMES, CFG_NAMES
 
 POSITIVE_INT = click.IntRange(min=1)
-POSITIVE = click.FloatRange(min=0, min_open=True)
-PROBABILITY = click.FloatRange(0, 1)
+POSITIVE = FiniteRange(min=0, min_open=True)
+PROBABILITY = FiniteRange(0, 1)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
@@ -18,7 +19,7 @@ PROBABILITY = click.FloatRange(0, 1)
 @click.option("--outdir", default="training-runs", metavar="DIR", help="Where run folders are made.")
 @click.option("--gpus", type=POSITIVE_INT, default=1, help="CUDA devices to use; 1 without any trains on the CPU.")
 @click.option("--cfg", type=click.Choice(CFG_NAMES), default="auto", help="Preset of networks and settings.")
-@click.option("--kimg", type=click.FloatRange(min=0), help="Length in thousands of images.  [default: the preset's]")
+@click.option("--kimg", type=FiniteRange(min=0), help="Length in thousands of images.  [default: the preset's]")
 @click.option("--batch", type=POSITIVE_INT, help="Images a step.  [default: the preset's]")
 @click.option("--batch-gpu", type=POSITIVE_INT, help="Images at once on a device; gradients add up to --batch.")
 @click.option("--snap", type=POSITIVE_INT, default=50, help="Ticks between snapshots.")
@@ -33,7 +34,7 @@ PROBABILITY = click.FloatRange(0, 1)
 @click.option("--cache", type=click.Choice(["auto", "ram", "none"]), default="auto", help="Keep data in memory.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, help="Processes that read data not kept in memory.")
 # Networks and losses.
-@click.option("--gamma", type=click.FloatRange(min=0), help="R1 weight.  [default: the preset's]")
+@click.option("--gamma", type=FiniteRange(min=0), help="R1 weight.  [default: the preset's]")
 @click.option("--glr", type=POSITIVE, help="Learning rate of G.  [default: the preset's]")
 @click.option("--dlr", type=POSITIVE, help="Learning rate of D.  [default: the preset's]")
 @click.option("--cbase", type=POSITIVE_INT, help="Channels times resolution.  [default: the preset's, 16384 or 32768]")

@@ -1,0 +1,90 @@
+"""What only a CUDA device can show: `pytest -m gpu` runs all of it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_training_step import batch, tiny_config
+
+from stylegan2_pipeline.config import AugmentConfig
+from stylegan2_pipeline.networks import Discriminator, Generator
+from stylegan2_pipeline.sampling import images_of_seeds
+from stylegan2_pipeline.training_step import Trainer
+from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.modulated_conv import modulated_conv2d
+from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
+
+pytestmark = pytest.mark.gpu
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+def same_on_both(function, *inputs, dtype):
+    """function and its gradients on the CPU in float64 and on the GPU in dtype."""
+    found = []
+    for device, kind in (("cpu", torch.float64), ("cuda", dtype)):
+        leaves = [x.to(device, kind).requires_grad_(True) for x in inputs]
+        y = function(*leaves)
+        found.append([t.detach().cpu().double() for t in (y, *torch.autograd.grad(y.square().sum(), leaves))])
+    for expected, actual in zip(*found, strict=True):
+        assert (actual - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_operators_agree_with_the_cpu(dtype, layout):
+    x = torch.randn(2, 8, 16, 16).to(memory_format=layout)
+    same_on_both(lambda x, b: bias_act(x, b, act="lrelu", clamp=1.5), x, torch.randn(8), dtype=dtype)
+    f = setup_filter([1, 3, 3, 1])
+    for up, down in ((1, 1), (2, 1), (1, 2)):
+        same_on_both(lambda x, up=up, down=down: upfirdn2d(x, f.to(x.device), up, down, [2, 1, 2, 1]), x, dtype=dtype)
+    weight, styles = torch.randn(4, 8, 3, 3), torch.randn(2, 8)
+    same_on_both(lambda *a: modulated_conv2d(*a, up=2, padding=1, resample_filter=f.to(a[0].device)), x, weight, styles,
+                 dtype=dtype)
+
+
+@pytest.mark.parametrize("half_dtype", ["float16", "bfloat16"])
+def test_half_precision_networks_follow_float32(half_dtype):
+    shape = dict(channel_base=512, channel_max=32, num_fp16_res=2, conv_clamp=256)
+    G = Generator(16, 0, 16, 32, 3, {"num_layers": 2}, shape | {"half_dtype": half_dtype}).cuda()
+    D = Discriminator(0, 32, 3, **shape, block_kwargs={"half_dtype": half_dtype}).cuda()
+    z = torch.randn(4, 16, device="cuda")
+    half, full = (G(z, noise_mode="const", force_fp32=force) for force in (False, True))
+    assert not torch.equal(half, full) and (half - full).abs().max() < 0.05 * full.abs().max()
+    logits, exact = (D(full, force_fp32=force) for force in (False, True))
+    assert (logits - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_steps_of_every_phase_stay_finite(precision, parts):
+    config = tiny_config(precision=precision, batch_gpu=8 // parts, augment=AugmentConfig("fixed", "bgcfnc", 0.6))
+    trainer = Trainer(config, torch.zeros(5, 0), torch.device("cuda"))
+    for k in range(5):
+        real, c = batch(config, k)
+        trainer.step(real.cuda(), c.cuda())
+    stats = trainer.collector.harvest()
+    assert not trainer.nonfinite_losses.any() and all(np.isfinite(stat.mean) for stat in stats.values())
+
+
+def test_a_step_is_that_of_the_cpu():
+    """Without what is drawn on the device: noise counts only from the second step on, its strength starting at zero."""
+    config = tiny_config(augment=AugmentConfig("fixed", "bgc", 0.6))
+    config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, pl_weight=0.0))
+    states = []
+    for device in ("cpu", "cuda"):
+        trainer = Trainer(config, torch.zeros(5, 0), torch.device(device))
+        real, c = batch(config)
+        phase = next(phase for phase in trainer.phases if phase.name == "Dmain")
+        trainer.accumulate(phase, real.to(device), c.to(device))
+        states.append([p.grad.cpu() for p in phase.params])
+    for a, b in zip(*states, strict=True):
+        assert (a - b).abs().max() <= 1e-3 * a.abs().max() + 1e-6
+
+
+def test_a_seed_is_one_image_whatever_the_batch():
+    G = Generator(16, 0, 16, 64, 3, {"num_layers": 2}, dict(channel_base=1024, channel_max=32, num_fp16_res=2,
+                                                            conv_clamp=256)).cuda().eval()
+    alone = np.concatenate([image for seed in range(6) for image in images_of_seeds(G, [seed], noise_mode="random")])
+    together = np.concatenate(list(images_of_seeds(G, range(6), noise_mode="random", batch=4)))
+    assert np.array_equal(alone, together)
