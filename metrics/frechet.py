@@ -46,8 +46,7 @@ def reduced_pixels(batches: Iterator[np.ndarray], device: torch.device) -> Tenso
             block = resolution // REDUCED
             images = images.reshape(n, channels, REDUCED, block, REDUCED, block).mean(dim=[3, 5])
         rows.append(images.reshape(n, -1) / 255)
-    x = torch.cat(rows)
-    return (x.cpu() if x.device.type == "mps" else x).double()
+    return torch.cat(rows).double()
 
 
 def frechet_of_samples(x: Tensor, y: Tensor) -> float:

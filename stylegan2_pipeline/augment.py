@@ -75,8 +75,6 @@ class AugmentPipe(nn.Module):
     Colour leaves a fourth channel alone; everything else changes all channels alike.
     """
 
-    num_draws = NUM_DRAWS
-
     def __init__(self, operations: Mapping[str, float], **ranges: float) -> None:
         super().__init__()
         assert set(operations) <= set(OPERATIONS), f"unknown: {set(operations) - set(OPERATIONS)}"

@@ -22,13 +22,13 @@ class ImageDataset:
 
     path: a folder or zip. use_labels: give each image its label; otherwise label_dim is 0. max_images: keep a random
     subset that depends on `seed` alone; a smaller one is part of a larger one. mirror: append the images flipped
-    left to right, image i as number i + n_raw. resolution: what the caller needs it to be.
+    left to right, image i as number i + n_raw.
     Raises UserError, naming --data and the remedy, for whatever cannot be trained on. That all images are alike is
     checked from their headers at once, and as they are read.
     """
 
     def __init__(self, path: str | Path, *, use_labels: bool = False, max_images: int | None = None,
-                 mirror: bool = False, seed: int = 0, resolution: int | None = None) -> None:
+                 mirror: bool = False, seed: int = 0) -> None:
         assert max_images is None or max_images > 0
         self._archive = Archive(path)
         self._indices = subset(len(self._archive), max_images, seed)
@@ -36,7 +36,7 @@ class ImageDataset:
         self._digest: str | None = None
         self.mirror = mirror
         self.image_shape: list[int] = list(self._archive.read(int(self._indices[0])).shape)
-        self._check_shape(resolution)
+        self._check_shape()
         for index in progress(self._indices, self.n_raw, "Checking images"):
             self._check_alike(int(index), list(self._archive.shape(int(index))))
         self.label_dim = 0
@@ -137,15 +137,13 @@ class ImageDataset:
                             f"{describe(self.image_shape)}, {printable(self._archive.names[index])} is "
                             f"{describe(shape)}. {self._remedy()}")
 
-    def _check_shape(self, resolution: int | None) -> None:
+    def _check_shape(self) -> None:
         _, height, width = self.image_shape
         where = f"--data: the images of {self._archive.path} are {width}x{height}"
         if height != width:
             raise UserError(f"{where}, and must be square. {self._remedy(' --transform=center-crop')}")
         if width < MIN_RESOLUTION or width & (width - 1):
             raise UserError(f"{where}; the size must be a power of two, {MIN_RESOLUTION} or more. {self._remedy()}")
-        if resolution is not None and resolution != width:
-            raise UserError(f"{where}, but {resolution}x{resolution} are needed. {self._remedy()}")
 
     def _remedy(self, more: str = "") -> str:
         size = max(MIN_RESOLUTION, 1 << (min(self.image_shape[1:]).bit_length() - 1))

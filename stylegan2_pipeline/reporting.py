@@ -36,7 +36,6 @@ class Collector:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self._dtype = torch.float32 if self.device.type == "mps" else torch.float64
         self._known: dict[str, list[float]] = {}  # what the host knows without waiting: count, sum, sum of squares
         self._sums: dict[str, Tensor] = {}  # [2]: sum and sum of squares of what is on the device
 
@@ -45,7 +44,7 @@ class Collector:
         known = self._known.setdefault(name, [0.0, 0.0, 0.0])
         if isinstance(value, Tensor):
             assert value.device.type == self.device.type, (name, value.device, self.device)
-            x = value.detach().to(self._dtype)
+            x = value.detach().to(torch.float64)
             known[0] += x.numel()
             sums = torch.stack([x.sum(), x.square().sum()])
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums
@@ -55,7 +54,7 @@ class Collector:
     def moments(self) -> tuple[list[str], Tensor]:
         """The sorted names, and [names * 3] of count, sum and sum of squares in their order, on the device."""
         names = sorted(self._known)
-        rows = torch.tensor([self._known[name] for name in names], dtype=self._dtype).reshape(-1, 3).to(self.device)
+        rows = torch.tensor([self._known[name] for name in names], dtype=torch.float64).reshape(-1, 3).to(self.device)
         if self._sums:
             where = [i for i, name in enumerate(names) if name in self._sums]
             rows[where, 1:] += torch.stack([self._sums[names[i]] for i in where])
