@@ -136,9 +136,10 @@ class Run:
                        pin_memory=trainer.device.type == "cuda")
         self.maintenance_sec, self.tick_start_time = 0.0, time.time()
         while True:
-            done = distributed.any_rank(trainer.cur_nimg >= total_nimg or stopping(), trainer.device)
+            stopped = distributed.any_rank(stopping(), trainer.device)
+            done = stopped or trainer.cur_nimg >= total_nimg
             if done or self._tick_is_due():
-                self._maintain(done, total_nimg)
+                self._maintain(done, total_nimg, [] if stopped else self.metrics)
             if done:
                 return
             self._step(data)
@@ -173,8 +174,8 @@ class Run:
         first = self.tick == 0 and seen > 0  # a line after the first step: everybody sees that it works
         return first or seen >= self.config.schedule.tick_kimg * 1000
 
-    def _maintain(self, done: bool, total_nimg: int) -> None:
-        """Tells how it is going; at snapshot ticks saves pictures and networks and measures them."""
+    def _maintain(self, done: bool, total_nimg: int, metrics: list[str]) -> None:
+        """Tells how it is going; at snapshot ticks saves pictures and networks and measures them by the metrics."""
         self._check_finite()
         trainer, now = self.trainer, time.time()
         status = tick_status(
@@ -184,16 +185,16 @@ class Run:
             augment_p=trainer.augment_p, device=trainer.device)
         self.log.tick(status, trainer.collector.harvest(distributed.sum_over_ranks), trainer.cur_nimg)
         if self.is_main and (done or (self.tick > 0 and self.tick % self.config.schedule.snapshot_ticks == 0)):
-            self._save_snapshot()
+            self._save_snapshot(metrics)
         self.tick += 1
         self.tick_start_nimg, self.tick_start_time = trainer.cur_nimg, time.time()
         self.maintenance_sec = self.tick_start_time - now
 
-    def _save_snapshot(self) -> None:
+    def _save_snapshot(self, metrics: list[str]) -> None:
         self._save_picture(self.grid.fakes(), f"fakes{self.trainer.cur_nimg // 1000:06d}.png", "fakes")
         self.snapshot = self._save_network()
         self.log.print(f"Saved {self.snapshot}")
-        for name in self.metrics:
+        for name in metrics:
             self._measure(name)
 
     def _measure(self, name: str) -> None:
