@@ -1,12 +1,16 @@
-"""Settings of every test: few threads, so that runs do not fight for the cores, and a seed."""
+"""Settings of every test: a seed, no time limits on examples; in CI the same examples every time."""
 
+import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+hypothesis.settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(items):

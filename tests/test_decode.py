@@ -244,7 +244,7 @@ def valid_files():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, as in stylegan2_pipeline.decode
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused_never_worse(data):
     damaged = bytearray(data.draw(st.sampled_from(valid_files())))

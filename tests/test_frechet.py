@@ -29,7 +29,7 @@ def measure(real, fake, count=10**6, **kwargs):
     return pfd32(inputs(real, fake, **kwargs), count).results
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(*[st.floats(0, 10)] * 4), min_size=1, max_size=5))
 def test_independent_dimensions_add_up(dimensions):
     m1, m2, s1, s2 = torch.tensor(dimensions, dtype=torch.float64).T

@@ -38,7 +38,7 @@ def test_golden(i):
         torch.testing.assert_close(value, GOLDEN[f"out/{i}/{name}"], rtol=0, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     kernel=st.sampled_from([1, 2, 3, 5]), up=st.integers(1, 3), down=st.integers(1, 3), padding=st.integers(0, 3),
     groups=st.sampled_from([1, 2]), flip_weight=st.booleans(),

@@ -210,7 +210,7 @@ def _fir_down(x: Tensor, weight: Tensor, down: list[int], padding: list[int]) ->
     left, right, top, bottom = padding
     inside = [max(min(top, bottom), 0), max(min(left, right), 0)]
     rest = [left - inside[1], right - inside[1], top - inside[0], bottom - inside[0]]
-    x = F.pad(x, rest) if any(rest) else x
+    x = _pad_or_crop(x, rest)
     return F.conv2d(x, weight, stride=down[::-1], padding=inside, groups=x.shape[1])
 
 
@@ -221,4 +221,11 @@ def _fir_up(x: Tensor, weight: Tensor, up: list[int], padding: list[int]) -> Ten
     inside = [max(min(crop[2:]), 0), max(min(crop[:2]), 0)]
     rest = [inside[1] - crop[0], inside[1] - crop[1], inside[0] - crop[2], inside[0] - crop[3]]
     y = F.conv_transpose2d(x, weight, stride=up[::-1], padding=inside, groups=x.shape[1])
-    return F.pad(y, rest) if any(rest) else y
+    return _pad_or_crop(y, rest)
+
+
+def _pad_or_crop(x: Tensor, amounts: list[int]) -> Tensor:
+    """Pads before it crops: a side may lose more than x has, where the other side gains it."""
+    for part in ([max(n, 0) for n in amounts], [min(n, 0) for n in amounts]):
+        x = F.pad(x, part) if any(part) else x
+    return x
