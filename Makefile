@@ -1,5 +1,5 @@
 # make demo   from nothing to a trained generator on sample data
-# make test   the fast tests; `make test-all` all of them
+# make test   the fast tests; `make test-all` all of them; `make test-gpu` those that need a CUDA device
 # Variables: PYTHON (3.11 or later), VENV, TORCH (another torch version), PIP_ARGS (e.g. an index of CPU builds)
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONSTRAINTS := $(VENV)/constraints.txt
 INSTALLED := $(VENV)/.installed$(if $(TORCH),-$(TORCH))
 
-.PHONY: demo test test-all lint types install clean
+.PHONY: demo test test-all test-gpu lint types install clean
 
 demo: $(INSTALLED)
 	$(PY) -m stylegan2_pipeline demo $(DEMO_ARGS)
@@ -22,6 +22,9 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(PY) -m pytest
+
+test-gpu: $(INSTALLED)
+	$(PY) -m pytest -m gpu
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -148,10 +148,14 @@ class Trainer:
                 if term.w is not None:
                     w_mean += term.w.detach().mean(0) * share
         phase.network.requires_grad_(False)
+        finite = distributed.sum_over_ranks((~finite).to(torch.int64)) == 0
+        self.nonfinite_losses[self.phases.index(phase)] += (~finite).to(torch.int64)
         if phase.name != "Dreg":
-            self.G.mapping.update_w_avg(distributed.mean_over_ranks(w_mean))
+            w_avg = self.G.mapping.w_avg
+            self.G.mapping.update_w_avg(torch.where(finite, distributed.mean_over_ranks(w_mean), w_avg))
         if self._batch_mean_length is not None:
-            self.pl_mean.lerp_(self._batch_mean_length, self.config.loss.pl_decay)
+            mean_length = torch.where(finite, self._batch_mean_length, self.pl_mean)
+            self.pl_mean.lerp_(mean_length, self.config.loss.pl_decay)
             self._batch_mean_length = None
         self._finish_gradient(phase, finite)
 
@@ -171,14 +175,12 @@ class Trainer:
     def _finish_gradient(self, phase: Phase, finite: Tensor) -> None:
         """Averages the gradient over ranks and removes what is not finite, counting it.
 
-        After a loss that is not finite the gradient is zero, so that (beta1 being 0) the step changes no weight and the
-        state that the loop saves before it stops is the last good one.
+        finite: whether the loss was. If not, the gradient is zero, so that (beta1 being 0) the step changes no weight
+        and the state that the loop saves before it stops is the last good one.
         """
         grads = [p.grad for p in phase.params if p.grad is not None]
         flat = distributed.mean_over_ranks(torch.cat([grad.flatten() for grad in grads]))
         bad = (~flat.isfinite()).sum()
-        finite = distributed.sum_over_ranks((~finite).to(torch.int64)) == 0
-        self.nonfinite_losses[self.phases.index(phase)] += (~finite).to(torch.int64)
         flat = torch.where(finite, flat.nan_to_num(nan=0.0, posinf=1e5, neginf=-1e5), 0.0)
         self.collector.add(f"Gradients/{phase.name}/nonfinite", bad)
         self.collector.add(f"Gradients/{phase.name}/norm", flat.norm())
