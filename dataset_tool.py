@@ -1,6 +1,9 @@
 """The command line of `stylegan2 dataset`; see stylegan2_pipeline/commands/dataset.py."""
 
-from stylegan2_pipeline.commands.dataset import command
+try:
+    from stylegan2_pipeline.commands.dataset import command
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}. Install the project first: make install && . .venv/bin/activate") from None
 
 if __name__ == "__main__":
     command()

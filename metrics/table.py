@@ -46,7 +46,10 @@ METRICS = {
 def lookup(name: str) -> Metric:
     """Raises UserError for a name that is not in the table."""
     if name not in METRICS:
-        raise UserError(f"--metrics: there is no metric {name!r}; there are {', '.join(METRICS)}.")
+        usable = ", ".join(key for key in METRICS if METRICS[key].function)
+        known = ", ".join(key for key in METRICS if not METRICS[key].function)
+        raise UserError(f"--metrics: there is no metric {name!r}. There are {usable}; the names {known} are known, but "
+                        f"need weights, which this version cannot load yet.")
     return METRICS[name]
 
 

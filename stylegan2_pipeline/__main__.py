@@ -4,6 +4,8 @@ import importlib
 
 import click
 
+from stylegan2_pipeline import __version__
+
 VERBS = {  # verb -> (module in stylegan2_pipeline.commands, one line of help)
     "dataset":     ("dataset",     "Turn a folder or zip of images into a training archive."),
     "train":       ("train",       "Train a StyleGAN2-ADA generator on an archive."),
@@ -32,7 +34,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="stylegan2-pipeline", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """From a folder of images to a trained StyleGAN2-ADA generator, its pictures and its quality numbers."""
 

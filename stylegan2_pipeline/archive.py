@@ -42,7 +42,8 @@ class Archive:
         self._files = open_files(path, flag)
         self.names = self._files.names
         if not self.names:
-            raise UserError(f"{flag}: there are no images in {path}. " + " ".join(self._files.notes()))
+            raise UserError(" ".join([f"{flag}: there are no images in {path}.", *self._files.notes(),
+                                      "Give an archive made by dataset_tool.py, or a folder of images."]))
         self.labels: list[Label] | None = None
         self.class_names: list[str] | None = None
         self.unlabelled: list[str] = []
@@ -187,6 +188,8 @@ def check_free(dest: Path, flag: str) -> None:
     if dest.suffix.lower() == ".zip":
         if dest.exists() or dest.is_symlink():
             raise UserError(f"{flag}: {dest} exists already; remove it, or choose another name.")
+    elif dest.suffix.lower() in (".tar", ".gz", ".tgz", ".rar", ".7z"):
+        raise UserError(f"{flag}: {dest.name} is not what this makes: choose a name that ends in .zip, or a folder.")
     elif dest.exists() and not dest.is_dir():
         raise UserError(f"{flag}: {dest} exists and is not a folder; choose a name that ends in .zip, or a new folder.")
     elif dest.is_dir() and next(dest.iterdir(), None) is not None:

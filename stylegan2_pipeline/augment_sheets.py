@@ -25,7 +25,9 @@ def write_sheets(data: Path, outdir: Path, *, augpipe: str, p: float, count: int
     """Write augment-percentiles.png and augment-random.png of up to `count` images; yields their paths."""
     dataset = ImageDataset(data, max_images=count, seed=seed)
     images = np.stack([dataset.image(i) for i in range(len(dataset))])
-    operations = AUGPIPES[augpipe]
+    operations = dict(AUGPIPES[augpipe])
+    if images.shape[1] == 1:  # nothing to see of these in gray
+        operations = {name: weight for name, weight in operations.items() if name not in ("hue", "saturation")}
     sheets = {
         "augment-percentiles.png": lambda: percentile_sheet(images[0], operations),
         "augment-random.png": lambda: random_sheet(images, operations, p, seed),

@@ -67,10 +67,22 @@ def newest_snapshot(outdir: str | Path) -> Path | None:
     return max(found, key=lambda path: (path.stat().st_mtime_ns, str(path)), default=None)
 
 
+def find_snapshot(source: str | Path) -> Path:
+    """The file at a path or http(s) URL; of a folder the newest snapshot in it. Raises UserError naming what is not."""
+    if str(source).startswith(("http://", "https://")):
+        return fetch(str(source))
+    path = newest_snapshot(source) if Path(source).is_dir() else Path(source)
+    if path is None or not path.exists():
+        what = "there is no network-snapshot-*.pkl in this folder" if path is None else "there is no such file"
+        raise UserError(f"Cannot read the network {source}: {what}. Give the path of a network-snapshot-*.pkl, of its "
+                        f"run folder, or a URL.")
+    return path
+
+
 def load_snapshot(source: str | Path, device: str | torch.device = "cpu",
                   networks: tuple[str, ...] = ("G", "D", "G_ema")) -> Snapshot:
-    """source: a file or an http(s) URL. Raises UserError naming it when it is missing, unsafe or of another kind."""
-    path = fetch(str(source)) if str(source).startswith(("http://", "https://")) else Path(source)
+    """source: as find_snapshot takes it. Raises UserError naming it when it is missing, unsafe or of another kind."""
+    path = find_snapshot(source)
     data = read_pickle(path)
     if not isinstance(data, dict) or not any(name in data for name in CLASSES):
         raise UserError(f"{path} holds no networks: expected G, D and G_ema of a StyleGAN2 snapshot.")

@@ -11,7 +11,7 @@ import click
 
 from stylegan2_pipeline.archive import ArchiveWriter, check_free
 from stylegan2_pipeline.convert_options import Conversion, check_resolution, parse_background, trainable
-from stylegan2_pipeline.convert_report import archive_bytes, megabytes, report_scan, sizes_text, summary
+from stylegan2_pipeline.convert_report import archive_bytes, report_scan, sizes_text, summary
 from stylegan2_pipeline.dataset import MIN_RESOLUTION
 from stylegan2_pipeline.decode import BrokenImage
 from stylegan2_pipeline.parallel import WorkerPool
@@ -23,6 +23,7 @@ from stylegan2_pipeline.sources.labels import Labels, labels_from_folders, print
 from stylegan2_pipeline.sources.registry import open_source
 from stylegan2_pipeline.transform import Recipe, render
 from torch_utils.errors import UserError
+from torch_utils.text import format_bytes
 
 
 def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
@@ -148,9 +149,9 @@ def check_space(dest: Path, count: int, recipe: Recipe) -> None:
     place = next(parent for parent in dest.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise UserError(f"--dest: {dest} will take {megabytes(needed)}, and {place} has {megabytes(free)} free. Free "
-                        f"some space, choose another place, a lower --resolution or fewer --max-images. Nothing was "
-                        f"written.")
+        raise UserError(f"--dest: {dest} will take {format_bytes(needed)}, and {place} has {format_bytes(free)} free. "
+                        f"Free some space, choose another place, a lower --resolution or fewer --max-images. Nothing "
+                        f"was written.")
 
 
 def write(pool: WorkerPool, source: Source, scan: Scan, recipe: Recipe, labels: Labels | None,

@@ -9,6 +9,7 @@ from stylegan2_pipeline.scan import PERCENTILES, Finding, Scan
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Labels, printable, some
 from stylegan2_pipeline.transform import Recipe
+from torch_utils.text import format_bytes
 
 KINDS = {1: "gray", 3: "RGB", 4: "RGBA"}
 OVERHEAD = 400  # bytes an image, of names and headers
@@ -49,7 +50,7 @@ def summary(scan: Scan, source: Source, recipe: Recipe, labels: Labels | None, a
     """What was made, and what comes next."""
     left_out = f" ({len(scan.broken)} broken left out)" if scan.broken else ""
     kind = f"{recipe.width}x{recipe.width} {KINDS[recipe.channels]}"
-    size = megabytes(archive_bytes(recipe) * len(scan.good))
+    size = format_bytes(archive_bytes(recipe) * len(scan.good))
     lines = [f"{asked.dest}: {len(scan.good)} images{left_out}, {kind}, about {size}, {labels_text(labels)}."]
     if labels and all(value == labels.values[0] for value in labels.values):
         lines.append("Warning: all images have the same label, which teaches a network nothing.")
@@ -57,7 +58,7 @@ def summary(scan: Scan, source: Source, recipe: Recipe, labels: Labels | None, a
     if labels is None and asked.labels == "auto" and len(folders) > 1:
         lines.append(f"The images lie in {len(folders)} folders ({some(folders)}); --labels=folders would make them "
                      f"classes.")
-    if recipe.width == recipe.height and trainable(recipe.width):
+    if trainable(recipe.width):
         by_class = ["--cond=1"] if labels else []
         lines.append("Next: " + shlex.join(["python", "train.py", f"--data={asked.dest}", *by_class]))
     return lines
@@ -84,10 +85,6 @@ def sizes_text(sizes: Counter[tuple[int, int]], most: int = 5) -> str:
 def used_side(finding: Finding, recipe: Recipe) -> int:
     """The side that is fitted to the side of the archive's images."""
     return max(finding.size) if recipe.transform == "pad" else min(finding.size)
-
-
-def megabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def archive_bytes(recipe: Recipe) -> int:

@@ -155,7 +155,7 @@ class ImageDataset:
         if archive.labels is None:
             reason = (f"{len(archive.unlabelled)} of its {len(archive)} images have no label in dataset.json "
                       f"({some(archive.unlabelled)})" if archive.unlabelled else "it has no labels")
-            raise UserError(f"--cond: {archive.path} cannot be trained on by class: {reason}. Leave --cond out, or "
+            raise UserError(f"--data: classes are wanted of {archive.path}, but {reason}. Train without --cond, or "
                             f"make an archive with labels: dataset_tool.py --labels=folders, or a dataset.json in its "
                             f"--source.")
         # Over the whole archive, not the subset, so that a class keeps its number.

@@ -13,6 +13,7 @@ def chosen_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"--device={name} cannot be used here: {reason} Use --device=cpu, or leave it out.") from error
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        here = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+        raise UserError(f"--device={name} cannot be used here. There is: {here}.") from error
     return device

@@ -35,7 +35,9 @@ def fetch(url: str) -> Path:
             if size and partial.stat().st_size < size:
                 raise OSError(f"the connection ended after {partial.stat().st_size} of {size} bytes")
     except (requests.RequestException, OSError) as error:
+        no_answer = isinstance(error, requests.ConnectionError | requests.Timeout)
+        reason = f"no connection to {url.split('/')[2]}" if no_answer else error
         raise UserError(
-            f"Cannot download {url}: {error}. Download it some other way and give the path of the file instead."
+            f"Cannot download {url}: {reason}. Download it some other way and give the path of the file instead."
         ) from error
     return path

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from stylegan2_pipeline.checkpoint import Snapshot, load_snapshot, newest_snapshot
+from stylegan2_pipeline.checkpoint import Snapshot, find_snapshot, load_snapshot, newest_snapshot
 from stylegan2_pipeline.devices import chosen_device
 from stylegan2_pipeline.images import image_grid, save_image
 from stylegan2_pipeline.progress import progress
@@ -34,7 +34,7 @@ def generate(network: str | None = None, *, seeds: str | None = None, trunc: flo
     cells = parse_grid(grid) if grid else None
     if projected_w is not None and (seeds is not None or class_ is not None):
         raise UserError("--projected-w gives the images itself; leave out --seeds and --class.")
-    numbers = parse_seeds(seeds or (f"0-{cells[0] * cells[1] - 1}" if cells else "1-10"))
+    numbers = parse_seeds(seeds or (f"1-{cells[0] * cells[1]}" if cells else "1-10"))
     snapshot, _ = open_network(network, device)
     G = snapshot.G_ema
     assert G is not None
@@ -62,6 +62,8 @@ def open_network(network: str | None, device: str | None) -> tuple[Snapshot, str
                             f"train one: python train.py --data=DATA.zip")
         click.echo(f"Using the newest network: {newest}", err=True)
         network = str(newest)
+    elif Path(network).is_dir():
+        network = str(find_snapshot(network))
     snapshot = load_snapshot(network, chosen, networks=("G_ema",))
     if snapshot.G_ema is None:
         raise UserError(f"--network={network} has no generator G_ema; give a whole snapshot.")
@@ -75,6 +77,8 @@ def write_images(
     paths = [outdir / name for name in names]
     kept: list[np.ndarray] = []
     check_writable(outdir)
+    if replaced := sum(path.exists() for path in paths):
+        click.echo(f"Replacing {replaced} images of the same names in {outdir}", err=True)
     with ThreadPoolExecutor() as pool:
         left = iter(progress(paths, len(paths), "Generating"))
         for images in batches:

@@ -54,8 +54,8 @@ def launch(data: str, outdir: str, dry_run: bool, cond: bool, subset: int | None
     if config.resume and "://" in config.resume:
         fetch(config.resume)  # once, here: the ranks find it in the cache
     if not machine.cuda_devices:
-        click.echo("No CUDA device found: training on the CPU, which is slow above 64x64. Smaller networks help: "
-                   "--cbase=4096 --cmax=128.")
+        click.echo("No CUDA device found: training on the CPU. Small networks and short runs suit it, at 64x64 for "
+                   "example --cbase=1024 --cmax=128 --batch=4 --kimg=50 (some 25 minutes on 2 cores).")
     for note in notes(config, options):
         click.echo(note)
     run_dir = make_run_folder(outdir, name)

@@ -67,6 +67,10 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
     if batch % gpus:
         raise UserError(f"--batch={batch} cannot be shared by --gpus={gpus}: give a multiple of {gpus}.")
     precision = pick_precision(given, machine)
+    freezable = count_freezable(data.resolution, "orig" if cfg == "cifar" else "resnet")
+    if given.get("freezed", 0) > freezable:
+        raise UserError(f"--freezed={given['freezed']}: the discriminator has {freezable} layers that can be frozen at "
+                        f"{data.resolution}x{data.resolution}.")
     channel_base = given.get("cbase", spec.channel_base)
     if channel_base < data.resolution:
         raise UserError(f"--cbase={channel_base} leaves no channels at {data.resolution}x{data.resolution}: give at "
@@ -131,6 +135,12 @@ def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, m
     return largest_divisor(share, spec.batch // spec.ref_gpus)
 
 
+def count_freezable(resolution: int, d_architecture: str) -> int:
+    """Layers of the discriminator's blocks: conv0, conv1, in resnets skip, and one fromrgb in all."""
+    blocks = resolution.bit_length() - 3
+    return 1 + blocks * (3 if d_architecture == "resnet" else 2)
+
+
 def largest_divisor(n: int, most: int) -> int:
     """Of n, at most `most`, at least 1."""
     return max(k for k in range(1, n + 1) if n % k == 0 and k <= max(most, 1))
@@ -164,9 +174,9 @@ def pick_resume(source: str) -> str:
     """A path or URL as it is; a name of a public network as its URL."""
     if source in PUBLIC_NETWORKS:
         return PUBLIC_FOLDER + PUBLIC_NETWORKS[source]
-    if "://" not in source and not Path(source).is_file():
-        raise UserError(f"--resume={source}: there is no such file. Give the path or URL of a snapshot, or one of "
-                        f"{', '.join(PUBLIC_NETWORKS)}.")
+    if "://" not in source and not Path(source).exists():
+        raise UserError(f"--resume={source}: there is no such file. Give the path (of a snapshot or run folder), a "
+                        f"URL, or one of {', '.join(PUBLIC_NETWORKS)}.")
     return source
 
 

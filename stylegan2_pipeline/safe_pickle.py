@@ -8,6 +8,7 @@ ecosystem are pickled with their source text: the text is never looked at, a Pub
 import collections
 import io
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ import torch
 from torch import Tensor
 
 from torch_utils.errors import UserError
+
+
+class Refused(pickle.UnpicklingError):
+    """What a file asks for is not on the list."""
 
 
 class PublicModule:
@@ -52,7 +57,7 @@ def load_storage(data: bytes) -> Any:
 
 def numeric_scalar(dtype: np.dtype, data: bytes) -> Any:
     if dtype.hasobject:
-        raise pickle.UnpicklingError("a numpy scalar that holds objects")
+        raise Refused("it holds a numpy scalar of objects")
     return np.frombuffer(data, dtype)[0]
 
 
@@ -80,7 +85,7 @@ class SafeUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.names:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not on the list of harmless names")
+            raise Refused(f"it asks for {module}.{name}, which is not on the list of harmless names")
         return self.names[module, name]
 
 
@@ -92,7 +97,10 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"Cannot read the network file {path}: {error.strerror}.") from error
     except Exception as error:
+        reason = str(error) if isinstance(error, Refused) else "it is no pickle, or a torn one"
+        reason = "it is a zip archive (training images belong to --data)" if zipfile.is_zipfile(path) else reason
         raise UserError(
-            f"{path} is not a snapshot that can be opened safely: {error}. Snapshots of this project (network-snapshot-"
-            f"*.pkl) and of the public stylegan2-ada-pytorch can be; if this is one, it may be damaged: copy it again."
+            f"{path} is not a snapshot that can be opened safely: {reason}. Snapshots of this project "
+            f"(network-snapshot-*.pkl) and of the public stylegan2-ada-pytorch can be; if this is one, it may be "
+            f"damaged: copy it again."
         ) from error

@@ -63,8 +63,11 @@ def class_label(G: Generator, class_names: Sequence[str] | None, text: str | Non
     known = ", ".join(class_names) if class_names else f"0 to {G.c_dim - 1}"
     if text is None:
         raise UserError(f"This network was trained with classes: choose one with --class. Known: {known}.")
+    folded = [name.casefold() for name in class_names or ()]
     if class_names and text in class_names:
         index = list(class_names).index(text)
+    elif folded.count(text.casefold()) == 1:
+        index = folded.index(text.casefold())
     elif text.isdecimal() and int(text) < G.c_dim:
         index = int(text)
     else:

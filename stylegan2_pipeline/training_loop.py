@@ -1,6 +1,6 @@
 """A training run: build, restore, then loop - maintenance at the head, keyed on the images seen, then one step."""
 
-import json
+import shlex
 import signal
 import threading
 import time
@@ -30,6 +30,7 @@ from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.host import available_memory, keep_freed_memory
 from torch_utils.seeding import derive_seed
+from torch_utils.text import format_bytes
 
 CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
 
@@ -43,8 +44,8 @@ def cache_dataset(dataset: ImageDataset, mode: str) -> str:
     size, free = dataset.nbytes * distributed.world_size(), available_memory()
     if mode == "ram" or (mode == "auto" and size < free / 2):
         dataset.preload()
-        return f"decoded once, kept in memory ({size / 2**20:.0f} MiB)"
-    why = "--cache=none" if mode == "none" else f"they need {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+        return f"decoded once, kept in memory ({format_bytes(size)})"
+    why = "--cache=none" if mode == "none" else f"they need {format_bytes(size)}, {format_bytes(free)} are free"
     return f"read from the archive by worker processes as they are needed ({why})"
 
 
@@ -135,16 +136,18 @@ class Run:
                        offset=distributed.rank() * share, share=share, workers=config.workers,
                        pin_memory=trainer.device.type == "cuda")
         self.maintenance_sec, self.tick_start_time = 0.0, time.time()
+        self._show_progress(total_nimg)
         while True:
             stopped = distributed.any_rank(stopping(), trainer.device)
             done = stopped or trainer.cur_nimg >= total_nimg
+            if stopped and trainer.cur_nimg == 0:
+                return
             if done or self._tick_is_due():
                 self._maintain(done, total_nimg, [] if stopped else self.metrics)
             if done:
                 return
             self._step(data)
-            tick_nimg = min(round(config.schedule.tick_kimg * 1000), total_nimg - self.tick_start_nimg)
-            self.log.progress(trainer.cur_nimg - self.tick_start_nimg, tick_nimg, self._progress_text(total_nimg))
+            self._show_progress(total_nimg)
 
     def _step(self, data: Iterator[tuple[Tensor, Tensor]]) -> None:
         images, labels = next(data)
@@ -162,12 +165,18 @@ class Run:
             raise Diverged(
                 f"The loss of {names} became infinite or not a number near {self.trainer.cur_nimg / 1000:.1f} kimg, so "
                 f"training stopped; the weights from before are in {path}. A higher --gamma, a lower --glr and --dlr, "
-                f"or --fp32=1 usually helps: train.py --data {self.config.data.path} --resume={path} ...")
+                f"or --fp32=1 usually helps, with --resume={shlex.quote(str(path))}")
 
-    def _progress_text(self, total_nimg: int) -> str:
-        done = self.trainer.cur_nimg
-        sec = (time.time() - self.start_time) / max(done, 1)
-        return f"images of tick {self.tick}   {1 / sec:.1f} img/s   {format_time(sec * (total_nimg - done), 2)} left"
+    def _show_progress(self, total_nimg: int) -> None:
+        """How far the tick is, and the speed and time left by it."""
+        tick_nimg = min(round(self.config.schedule.tick_kimg * 1000), total_nimg - self.tick_start_nimg)
+        done = self.trainer.cur_nimg - self.tick_start_nimg
+        text = f"images of tick {self.tick}"
+        if done:
+            sec = (time.time() - self.tick_start_time) / done
+            left = format_time(sec * (total_nimg - self.trainer.cur_nimg), 2)
+            text += f"   {1 / sec:.1f} img/s   {left} left"
+        self.log.progress(min(done, tick_nimg), tick_nimg, text)
 
     def _tick_is_due(self) -> bool:
         seen = self.trainer.cur_nimg - self.tick_start_nimg
@@ -192,8 +201,9 @@ class Run:
 
     def _save_snapshot(self, metrics: list[str]) -> None:
         self._save_picture(self.grid.fakes(), f"fakes{self.trainer.cur_nimg // 1000:06d}.png", "fakes")
+        path, before = self._network_path(), self.snapshot
         self.snapshot = self._save_network()
-        self.log.print(f"Saved {self.snapshot}")
+        self.log.print(f"Saved {path}" + (" (in place of the one before)" if path == before else ""))
         for name in metrics:
             self._measure(name)
 
@@ -214,9 +224,12 @@ class Run:
         save_image(picture, self.run_dir / name)
         self.log.images(tag, picture, self.trainer.cur_nimg)
 
+    def _network_path(self) -> Path:
+        return self.run_dir / f"network-snapshot-{self.trainer.cur_nimg // 1000:06d}.pkl"
+
     def _save_network(self) -> Path:
         trainer = self.trainer
-        path = self.run_dir / f"network-snapshot-{trainer.cur_nimg // 1000:06d}.pkl"
+        path = self._network_path()
         kwargs = dict(trainer.network_kwargs, G_ema=trainer.network_kwargs["G"])
         names = self.config.data.class_names
         save_snapshot(path, trainer.networks, kwargs, options=asdict(self.config), cur_nimg=trainer.cur_nimg,
@@ -230,13 +243,26 @@ def describe(config: TrainConfig) -> str:
     kind = {1: "gray", 3: "RGB", 4: "RGBA"}[data.num_channels]
     text = f"{data.num_images} {kind} images of {data.resolution}x{data.resolution}"
     text += ", doubled by mirroring" if data.mirror else ""
+    if data.class_names:
+        return f"{text}, {data.label_dim} classes ({', '.join(data.class_names)})"
     return text + (f", labels of {data.label_dim} numbers" if data.label_dim else "")
+
+
+def settings(config: TrainConfig) -> str:
+    """The settings that matter most, in a line."""
+    net, optimizer, augment = config.networks, config.optimizer, config.augment
+    parts = f" in parts of {config.batch_gpu}" if config.batch_gpu * config.num_gpus < config.batch else ""
+    pipe = "" if augment.mode == "noaug" else f" {augment.pipe}"
+    return (f"{config.cfg}: {config.schedule.total_kimg:g} kimg, batch {config.batch}{parts}, channel base "
+            f"{net.channel_base} (at most {net.channel_max}), gamma {config.loss.r1_gamma:g}, learning rates "
+            f"{optimizer.g_lr:g} and {optimizer.d_lr:g}, {augment.mode}{pipe}, {config.precision}, seed {config.seed}")
 
 
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"the CPU ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"the CPU ({threads} thread{'s' if threads > 1 else ''})"
 
 
 @contextmanager
@@ -246,6 +272,7 @@ def finishing_on_interrupt(log: RunLog) -> Iterator[Callable[[], bool]]:
 
     def press(number: int, _frame: FrameType | None) -> None:
         if pressed:
+            log.print("Stopped at once; what was trained since the last snapshot is lost.")
             raise KeyboardInterrupt
         pressed.append(number)
         log.print("Finishing this step, then saving (press Ctrl-C again to stop at once)")
@@ -280,7 +307,7 @@ def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_
         (run_dir / "training_options.json").write_text(config.to_json() + "\n")
     with RunLog(run_dir if is_main else None) as log, finishing_on_interrupt(log) as stopping:
         log.print(f"Run:     {run_dir}")
-        log.print(f"Options: {json.dumps({k: v for k, v in asdict(config).items() if not isinstance(v, dict)})}")
+        log.print(f"Options: {settings(config)}; all in training_options.json")
         try:
             run = Run(config, dataset, device, run_dir, log)
             run.train(stopping)
@@ -292,9 +319,13 @@ def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_
         log.print()
         if finished:
             log.print(f"Done: {run.snapshot}")
-            log.print(f"Images from it: python generate.py --seeds 1-10 --network={run.snapshot}")
+            by_class = f" --class={shlex.quote((config.data.class_names or ['0'])[0])}" if config.data.label_dim else ""
+            log.print(f"Images from it: python generate.py --seeds 1-10 --network={shlex.quote(str(run.snapshot))}"
+                      f"{by_class}")
+        elif run.snapshot is None:
+            log.print("Stopped before the first step: there is nothing to save.")
         else:
             log.print(f"Stopped at {run.trainer.cur_nimg / 1000:.1f} kimg, networks saved. Go on from them with:")
             left = config.schedule.total_kimg - run.trainer.cur_nimg / 1000
-            log.print(f"  {again} --kimg={left:g} --resume={run.snapshot}")
+            log.print(f"  {again} --kimg={left:g} --resume={shlex.quote(str(run.snapshot))}")
         return finished

@@ -7,6 +7,7 @@ import pytest
 import torch
 from golden_data import GOLDEN, Golden, relative_error
 
+from stylegan2_pipeline.archive import ArchiveWriter
 from stylegan2_pipeline.checkpoint import load_snapshot, newest_snapshot, save_snapshot
 from stylegan2_pipeline.networks import Discriminator, Generator
 from stylegan2_pipeline.transfer import resume_weights, transfer
@@ -106,12 +107,19 @@ def test_code_in_a_tensor_storage_does_not_run(tmp_path, monkeypatch):
 def test_files_that_are_no_snapshots(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.pkl"):
         load_snapshot(tmp_path / "nothing.pkl")
+    with pytest.raises(UserError, match=r"no network-snapshot-.* in this folder"):
+        load_snapshot(tmp_path)
     (tmp_path / "text.pkl").write_text("<html>404</html>")
     with pytest.raises(UserError, match="may be damaged"):
         load_snapshot(tmp_path / "text.pkl")
     (tmp_path / "list.pkl").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(UserError, match="holds no networks"):
         load_snapshot(tmp_path / "list.pkl")
+    ArchiveWriter(tmp_path / "data.zip").__enter__().__exit__(None, None, None)
+    with pytest.raises(UserError, match=r"zip archive .training images belong to --data."):
+        load_snapshot(tmp_path / "data.zip")
+    save(tmp_path / "network-snapshot-000001.pkl", networks())
+    assert load_snapshot(tmp_path).cur_nimg == 2000  # the newest of a run folder
     save(tmp_path / "whole.pkl", networks())
     (tmp_path / "torn.pkl").write_bytes((tmp_path / "whole.pkl").read_bytes()[:5000])
     with pytest.raises(UserError, match="may be damaged"):

@@ -330,7 +330,7 @@ def test_refusals_before_anything_is_read(run, capsys, monkeypatch):
     with pytest.raises(UserError, match="lies inside --source"):
         convert(Conversion(run.source, run.source / "new.zip"))
     monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    assert "will take 0.0 MB, and" in run.error()
+    assert "will take 672 B, and" in run.error()
 
 
 def test_other_sizes_are_made_with_a_warning(run, capsys):

@@ -125,7 +125,7 @@ def test_each_refusal_names_the_flag_and_the_remedy(tmp_path):
     assert "power of two" in refused(odd) and "--resolution=8x8" in refused(odd)
     assert "power of two" in refused(write_archive(tmp_path / "tiny.zip", make_images(1, size=4)))
     good = write_archive(tmp_path / "good.zip", make_images(3))
-    assert "it has no labels" in refused(good, use_labels=True) and refused(good, use_labels=True).startswith("--cond")
+    assert "it has no labels" in refused(good, use_labels=True) and refused(good, use_labels=True).startswith("--data")
 
     sizes = write_archive(tmp_path / "sizes.zip", [*make_images(2), make_images(1, size=16)[0]])
     assert "img00000000.png is 8x8 RGB, 00000/img00000002.png is 16x16 RGB" in refused(sizes)

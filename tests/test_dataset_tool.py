@@ -43,7 +43,7 @@ def test_from_photographs_to_a_trainable_archive_with_the_command_that_the_tool_
     second = tool(tmp_path, *proposed[2:])
     assert second.returncode == 0 and second.stderr == ""
     assert second.stdout.splitlines()[-2:] == [
-        "data/sigara.zip: 3 images, 32x32 RGB, about 0.0 MB, no labels.",
+        "data/sigara.zip: 3 images, 32x32 RGB, about 11 kB, no labels.",
         "Next: python train.py --data=data/sigara.zip"]
     dataset = ImageDataset(tmp_path / "data" / "sigara.zip")
     assert len(dataset) == 3 and dataset.image_shape == [3, 32, 32]

@@ -42,14 +42,14 @@ def test_a_second_demo_leaves_the_first_alone(tmp_path):
 
 @pytest.mark.slow
 def test_demo_on_a_cpu_learns_what_the_data_shows(tmp_path):
-    """After a third of the demo's training: heads in the middle of a black frame, closer to the data than at first."""
-    output = run_demo(tmp_path / "demo", "--size=cpu", "--kimg=4")
+    """After half of the demo's training: heads in the middle of a black frame, closer to the data than at first."""
+    output = run_demo(tmp_path / "demo", "--size=cpu", "--kimg=6")
     run, = (tmp_path / "demo" / "training-runs").iterdir()
     with Image.open(max(run.glob("fakes0*.png"))) as fakes, Image.open(run / "reals.png") as reals:
         tiles = [np.asarray(picture, float).reshape(8, 64, 8, 64).transpose(0, 2, 1, 3).reshape(-1, 64, 64)
                  for picture in (fakes, reals)]
     means = [tile.mean(0) for tile in tiles]
-    assert np.corrcoef(means[0].ravel(), means[1].ravel())[0, 1] > 0.8
+    assert np.corrcoef(means[0].ravel(), means[1].ravel())[0, 1] > 0.75
     assert means[0][:6, :6].mean() < 0.4 * means[0][24:40, 24:40].mean()
     assert tiles[0].std(0).mean() > 5  # not one picture sixty-four times
     record = json.loads((run / "metric-swd.jsonl").read_text())

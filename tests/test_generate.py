@@ -56,10 +56,10 @@ def test_pictures_and_grid_have_the_channels_of_the_network(here, channels, mode
     assert run(f"--network={network}", "--grid=2x2").exit_code == 0
     found, grid = pixels("out/grid.png")
     assert found == mode and grid.shape[:2] == (32, 32)
-    for seed in range(4):
-        found, image = pixels(f"out/seed{seed:04d}.png")
+    for i in range(4):
+        found, image = pixels(f"out/seed{i + 1:04d}.png")
         assert found == mode
-        y, x = seed // 2 * 16, seed % 2 * 16
+        y, x = i // 2 * 16, i % 2 * 16
         np.testing.assert_array_equal(grid[y:y + 16, x:x + 16], image)
 
 
@@ -113,7 +113,7 @@ def test_mistakes_are_told_in_a_paragraph_and_leave_nothing_behind(here, args, w
 
 def test_a_device_that_is_not_there_is_named(here):
     result = CliRunner().invoke(command, [f"--network={write_snapshot(here / 'net.pkl')}", "--device=cuda:77"])
-    assert result.exit_code == 2 and "--device=cuda:77" in result.output and "--device=cpu" in result.output
+    assert result.exit_code == 2 and "--device=cuda:77" in result.output and "There is: cpu" in result.output
     result = CliRunner().invoke(command, [f"--network={here / 'net.pkl'}", "--device=toaster"])
     assert result.exit_code == 2 and "--device=toaster" in result.output
 

@@ -133,10 +133,12 @@ def test_data_kept_in_memory_or_read_by_workers_train_alike(gray, tmp_path):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colour_with_alpha_by_class(channels, tmp_path):
     data = make_archive(tmp_path / "discs.zip", channels, labels=True)
-    folder, _ = train(data, tmp_path / "runs", "--kimg=0.008", "--cond=1", "--metrics=none")
+    folder, output = train(data, tmp_path / "runs", "--kimg=0.008", "--cond=1", "--metrics=none")
     assert "-cond-" in folder.name
     snapshot = load_snapshot(folder / "network-snapshot-000000.pkl")
     assert snapshot.class_names == ["left", "right"] and snapshot.G_ema.c_dim == 2
+    assert "2 classes (left, right)" in output
+    assert f"--network={folder / 'network-snapshot-000000.pkl'} --class=left" in output
     with Image.open(folder / "fakes000000.png") as picture:
         assert picture.mode == {3: "RGB", 4: "RGBA"}[channels]
 
@@ -174,6 +176,7 @@ def test_dry_run_prints_the_settings_and_makes_nothing(gray, tmp_path):
     (["--data", "{data}", "--cfg=best"], "--cfg"),
     (["--data", "{data}", "--batch=0"], "--batch"),
     (["--data", "{data}", "--gamma=nan"], "--gamma"),
+    (["--data", "{data}", "--freezed=8"], "7 layers that can be frozen"),
     (["--data", "{data}", "--tick=inf"], "--tick"),
     (["--data", "{data}", "--resume=nothing.pkl", "--kimg=0"], "nothing.pkl"),
     ([], "--data"),
@@ -213,6 +216,27 @@ def test_a_metric_that_fails_does_not_stop_training(gray, tmp_path, monkeypatch)
     monkeypatch.setattr(training_loop, "evaluate", failing)
     _, output = train(gray, tmp_path, "--kimg=0.008", "--metrics=swd")
     assert "Metric swd failed (RuntimeError: no such thing); training goes on." in output and "Done:" in output
+
+
+def test_commands_that_are_printed_work_with_spaces_in_paths(gray, tmp_path):
+    import shlex
+
+    outdir = tmp_path / "my runs"
+    _, output = train(gray, outdir, "--kimg=0", "--metrics=none")
+    line = next(line for line in output.splitlines() if line.startswith("Images from it: "))
+    network = shlex.split(line)[-1].removeprefix("--network=")
+    assert Path(network).is_file() and " " in network
+
+
+def test_ctrl_c_before_the_first_step_saves_nothing(gray, tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    from stylegan2_pipeline import training_loop
+
+    monkeypatch.setattr(training_loop, "finishing_on_interrupt", contextmanager(lambda log: (yield lambda: True)))
+    result = run("--data", gray, "--outdir", tmp_path, *SMALL, "--kimg=1", "--metrics=none")
+    assert result.exit_code == 130 and "Stopped before the first step" in result.output
+    assert not list(tmp_path.glob("*/network-snapshot-*"))
 
 
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(gray, tmp_path):

@@ -12,3 +12,12 @@ def format_time(sec: float, parts: int = 3) -> str:
         count, rest = divmod(rest, size)
         texts.append(f"{count:02d}{unit}" if texts else f"{count}{unit}")
     return " ".join(texts)
+
+
+def format_bytes(count: float) -> str:
+    """Bytes in the unit that suits them: 512 B, 3.6 MB, 47 MB, 1.2 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"

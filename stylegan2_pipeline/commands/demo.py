@@ -122,3 +122,4 @@ def tell(folder: Path, run: Path, sec: float) -> None:
     for name, path in things:
         click.echo(f"  {name:<40} {path}")
     click.echo(f"\nCurves: tensorboard --logdir={quote(run.parent)}")
+    click.echo("(to type these commands yourself, enter the environment first: . .venv/bin/activate)")

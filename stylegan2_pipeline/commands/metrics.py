@@ -27,8 +27,9 @@ def command(network: str | None, data: str, names: str, num: int | None, seed: i
               Blind to brightness and contrast.
       pfd32   Frechet distance of images reduced to 32x32: layout, brightness, contrast, and lack of variety.
               Blind to detail. It is not FID.
-    NAME_floor is what two halves of the data are apart; NAME_ratio compares with that: near 1 is as close as other real
-    images are, for this measure. Numbers of different data sets or --num do not compare.
+    NAME_floor is what two halves of the data are apart; NAME_ratio compares with that at as many images as a half
+    has: near 1 is as close as other real images are, for this measure. Numbers of different data sets or --num do not
+    compare.
 
     \b
     Examples:

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 
-class FiniteRange(click.FloatRange):
-    """A float in a range; not nan, not infinity."""
+class Finite(click.types.FloatParamType):
+    """A float; not nan, not infinity."""
 
     name = "number"
 
@@ -16,3 +16,7 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class FiniteRange(Finite, click.FloatRange):
+    """A finite float in a range."""

@@ -24,8 +24,8 @@ PROBABILITY = FiniteRange(0, 1)
 @click.option("--batch-gpu", type=POSITIVE_INT, help="Images at once on a device; gradients add up to --batch.")
 @click.option("--snap", type=POSITIVE_INT, default=50, help="Ticks between snapshots.")
 @click.option("--tick", type=POSITIVE, default=4.0, metavar="KIMG", help="Thousands of images between status lines.")
-@click.option("--metrics", default="swd", metavar="NAMES", help="Measured at each snapshot, by comma, or none.")
-@click.option("--seed", type=int, default=0, help="Of everything random.")
+@click.option("--metrics", default="swd", metavar="NAMES", help="Measured at each snapshot: swd, pfd32 or none.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the resolved settings as JSON and stop.")
 # Data.
 @click.option("--cond", type=bool, default=False, metavar="BOOL", help="Train by class: use the labels of the data.")
@@ -90,6 +90,12 @@ def command(ctx: click.Context, data: str, outdir: str, dry_run: bool, cond: boo
 def command_line(options: dict[str, Any]) -> str:
     """The command that these options make, but for how long it trains and what it starts from."""
     left_out = ("kimg", "resume", "allow_partial")
-    words = [f"--{name.replace('_', '-')}={shlex.quote(str(value))}" for name, value in options.items()
+    words = [f"--{name.replace('_', '-')}={as_typed(value)}" for name, value in options.items()
              if value is not None and name not in left_out]
     return " ".join(["python train.py", *words])
+
+
+def as_typed(value: object) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:g}" if isinstance(value, float) else shlex.quote(str(value))
