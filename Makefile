@@ -39,8 +39,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    { echo "Python 3.11 or later is needed; this is `$(PYTHON) --version 2>&1`. Name another: make PYTHON=python3.12 ..."; exit 2; }
 	@echo "Making the environment in $(VENV) (once)"
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	if [ -n "$(TORCH)" ]; then echo "torch==$(TORCH)" > $(CONSTRAINTS); else cp constraints.txt $(CONSTRAINTS); fi
-	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c $(CONSTRAINTS) -e '.[dev]'
+	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/)' constraints.txt > $(CONSTRAINTS)
+	$(PY) -m pip install --disable-pip-version-check $(PIP_ARGS) -c $(CONSTRAINTS) -e '.[dev]'
 	@rm -f $(VENV)/.installed*
 	@touch $@
 
