@@ -1,8 +1,6 @@
 """Conversion: what the scan decides, what becomes of pixels, and that nothing depends on the number of workers."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from stylegan2_pipeline.convert_options import Conversion, parse_resolution
 from stylegan2_pipeline.convert_report import sizes_text
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.decode import Decoded
-from stylegan2_pipeline.parallel import WorkerPool
 from stylegan2_pipeline.scan import Scan, has_colour, histogram, inspect, merge, window
 from stylegan2_pipeline.sources.registry import open_source
 from stylegan2_pipeline.transform import Recipe, middle, render
@@ -360,35 +357,6 @@ def test_bytes_do_not_depend_on_the_number_of_workers(run):
     one, two = (run(workers=workers, **options) for workers in (1, 2))
     assert one[0].path.read_bytes() == two[0].path.read_bytes()
     assert one[1].replace("1.zip", "2.zip") == two[1]
-
-
-def kill(context, item):
-    if item == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_worker_is_a_message():
-    with pytest.raises(UserError, match="ended by the system"), WorkerPool(None, 2) as pool:
-        list(pool.map(kill, range(20)))
-
-
-def echo(context, item):
-    return context, item
-
-
-def test_results_are_in_order_and_the_input_is_not_read_far_ahead():
-    taken = []
-
-    def items():
-        for number in range(500):
-            taken.append(number)
-            yield number
-
-    with WorkerPool("context", 2) as pool:
-        results = pool.map(echo, items())
-        assert [next(results) for _ in range(5)] == [("context", number) for number in range(5)]
-        assert len(taken) < 30
-        assert [number for _, number in results] == list(range(5, 500))
 
 
 # Words

@@ -1,0 +1,38 @@
+"""Work in processes: in order, bounded, and a dead process is a message."""
+
+import os
+import signal
+
+import pytest
+
+from stylegan2_pipeline.parallel import WorkerPool
+from torch_utils.errors import UserError
+
+
+def kill(context, item):
+    if item == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_a_message():
+    with pytest.raises(UserError, match="ended by the system"), WorkerPool(None, 2) as pool:
+        list(pool.map(kill, range(20)))
+
+
+def echo(context, item):
+    return context, item
+
+
+def test_results_are_in_order_and_the_input_is_not_read_far_ahead():
+    taken = []
+
+    def items():
+        for number in range(500):
+            taken.append(number)
+            yield number
+
+    with WorkerPool("context", 2) as pool:
+        results = pool.map(echo, items())
+        assert [next(results) for _ in range(5)] == [("context", number) for number in range(5)]
+        assert len(taken) < 30
+        assert [number for _, number in results] == list(range(5, 500))
