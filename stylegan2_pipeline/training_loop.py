@@ -162,10 +162,11 @@ class Run:
         if any(counts):
             names = ", ".join(phase.name for phase, n in zip(self.trainer.phases, counts, strict=True) if n)
             path = self._save_network() if self.is_main else self.run_dir
+            wider = "" if self.config.precision == "fp32" else ", or --fp32=1"
             raise Diverged(
                 f"The loss of {names} became infinite or not a number near {self.trainer.cur_nimg / 1000:.1f} kimg, so "
-                f"training stopped; the weights from before are in {path}. A higher --gamma, a lower --glr and --dlr"
-                f"{'' if self.config.precision == 'fp32' else ', or --fp32=1'} usually helps, with --resume={shlex.quote(str(path))}")
+                f"training stopped; the weights from before are in {path}. A higher --gamma, or a lower --glr and --dlr"
+                f"{wider} usually helps, with --resume={shlex.quote(str(path))}")
 
     def _show_progress(self, total_nimg: int) -> None:
         """How far the tick is, and the speed and time left by it."""
