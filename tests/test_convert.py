@@ -12,11 +12,11 @@ from PIL import Image
 from stylegan2_pipeline import convert as convert_module
 from stylegan2_pipeline.archive import Archive
 from stylegan2_pipeline.convert import convert
-from stylegan2_pipeline.convert_options import Conversion, parse_resolution
+from stylegan2_pipeline.convert_options import Conversion
 from stylegan2_pipeline.convert_report import sizes_text
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.decode import Decoded
-from stylegan2_pipeline.scan import Scan, has_colour, histogram, inspect, merge, window
+from stylegan2_pipeline.scan import Scan, inspect
 from stylegan2_pipeline.sources.registry import open_source
 from stylegan2_pipeline.transform import Recipe, middle, render
 from torch_utils.errors import UserError
@@ -126,16 +126,6 @@ def test_a_few_transparent_images_are_laid_over_a_background(run):
     assert abs(run()[0].read(0)[:, 0, 0] - expected).max() <= 1
 
 
-def test_hidden_colour_under_full_transparency_is_no_colour():
-    pixels = rgba(0)
-    assert not has_colour(pixels)
-    pixels[5, 5, 3] = 1
-    pixels[5, 5, :3] = (9, 9, 90)
-    assert has_colour(pixels)
-    assert not has_colour(np.array([[[100, 103, 101]]], np.uint8))
-    assert has_colour(np.array([[[100, 104, 100]]], np.uint8))
-
-
 def test_channels_asked_for(run):
     save(run.source / "a.png", np.full((16, 16, 3), (255, 0, 0), np.uint8))
     archive, report = run(channels="1")
@@ -167,23 +157,6 @@ def test_deep_images_share_one_window(run):
     assert abs(dark - np.clip((ramp - low) / (high - low) * 255, 0, 255)).max() <= 2
     assert dark.max() <= 128 <= bright.min() + 1 and len(np.unique(dark)) > 100
     assert "More than 8 bits: 2; the values 16 to 4079" in report
-
-
-@given(st.lists(st.integers(0, 8191), min_size=1, max_size=400), st.integers(1, 3))
-def test_window_is_the_percentiles_of_all_values(values, parts):
-    def deep(chunk):
-        return histogram(Decoded(np.array(chunk, np.float32).reshape(-1, 1, 1)))
-
-    chunks = [chunk for chunk in (values[i::parts] for i in range(parts)) if chunk]
-    low, high = window(merge([deep(chunk) for chunk in chunks]))
-    expected = np.percentile(values, [0.5, 99.5], method="inverted_cdf")
-    assert low == expected[0] and high == (expected[1] if expected[1] > expected[0] else low + 1)
-
-
-def test_windows_of_large_and_negative_values():
-    values = np.array([-1e6, -1000, -1, 0, 0.5, 3e5], np.float32).repeat(100).reshape(-1, 1, 1)
-    low, high = window(histogram(Decoded(values)))
-    assert abs(low / -1e6 - 1) < 1e-3 and abs(high / 3e5 - 1) < 1e-3
 
 
 # Geometry
@@ -359,19 +332,6 @@ def test_bytes_do_not_depend_on_the_number_of_workers(run):
     assert one[1].replace("1.zip", "2.zip") == two[1]
 
 
-# Words
-
-def test_resolution_as_people_write_it():
-    assert parse_resolution("512x384", None, None) == parse_resolution("512,384", None, None) == (512, 384)
-    assert parse_resolution("256", None, None) == parse_resolution(None, 256, None) == (256, 256)
-    assert parse_resolution(None, 64, 32) == (64, 32) and parse_resolution(None, None, None) == (None, None)
-    for text in ("", "x", "12x", "0", "1x2x3", "-5", "512 px", "99999"):
-        with pytest.raises(UserError, match="is not a size"):
-            parse_resolution(text, None, None)
-    with pytest.raises(UserError, match="give one of them"):
-        parse_resolution("64", 64, None)
-
-
 def test_many_sizes_are_summed_up(tmp_path):
     scan = Scan()
     for number in range(8):
@@ -380,10 +340,3 @@ def test_many_sizes_are_summed_up(tmp_path):
     for number in range(8):
         scan.add(inspect(source, number))
     assert sizes_text(scan.sizes, 2) == "1 of 10x10, 1 of 11x10 and 6 of 6 other sizes"
-
-
-def test_the_command_line_says_all_that_was_asked(tmp_path):
-    asked = Conversion("my photos", "a.zip", 64, 64, "pad", "box", 5, "folders", "3", "black", True, 2)
-    assert asked.command_line() == (
-        "python dataset_tool.py --source 'my photos' --dest a.zip --resolution=64x64 --transform=pad "
-        "--resize-filter=box --max-images=5 --labels=folders --channels=3 --background=black --workers=2 --strict")
