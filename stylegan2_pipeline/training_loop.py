@@ -22,7 +22,7 @@ from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.evaluation import evaluate
 from stylegan2_pipeline.images import grid_size, image_grid, save_image, to_uint8
 from stylegan2_pipeline.loader import batches
-from stylegan2_pipeline.reporting import RunLog, format_time, tick_status
+from stylegan2_pipeline.reporting import RunLog, tick_status
 from stylegan2_pipeline.summary import summarize
 from stylegan2_pipeline.training_step import Trainer
 from stylegan2_pipeline.transfer import resume_weights
@@ -30,7 +30,7 @@ from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.host import available_memory, keep_freed_memory
 from torch_utils.seeding import derive_seed
-from torch_utils.text import format_bytes
+from torch_utils.text import format_bytes, format_time
 
 CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
 
@@ -298,9 +298,8 @@ def prepare(config: TrainConfig) -> None:
 def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_dir: Path, again: str = "") -> bool:
     """Runs one training in run_dir. True: to its end; False: stopped by Ctrl-C, saved.
 
-    again: the command line to go on with.
-
-    Raises UserError for what the user can mend, Diverged when a loss stopped being a number.
+    again: the command line to go on with. Raises UserError for what the user can mend, Diverged when a loss stopped
+    being a number.
     """
     prepare(config)
     is_main = distributed.rank() == 0
@@ -317,16 +316,21 @@ def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_
                             f"--batch-gpu, such as {max(config.batch_gpu // 2, 1)}: gradients add up to the same "
                             f"--batch={config.batch}.") from error
         finished = not stopping()
-        log.print()
-        if finished:
-            log.print(f"Done: {run.snapshot}")
-            by_class = f" --class={shlex.quote((config.data.class_names or ['0'])[0])}" if config.data.label_dim else ""
-            log.print(f"Images from it: python generate.py --seeds 1-10 --network={shlex.quote(str(run.snapshot))}"
-                      f"{by_class}")
-        elif run.snapshot is None:
-            log.print("Stopped before the first step: there is nothing to save.")
-        else:
-            log.print(f"Stopped at {run.trainer.cur_nimg / 1000:.1f} kimg, networks saved. Go on from them with:")
-            left = config.schedule.total_kimg - run.trainer.cur_nimg / 1000
-            log.print(f"  {again} --kimg={left:g} --resume={shlex.quote(str(run.snapshot))}")
+        tell_end(run, finished, again)
         return finished
+
+
+def tell_end(run: Run, finished: bool, again: str) -> None:
+    """What there is now, and the command to type next."""
+    log, config, network = run.log, run.config, shlex.quote(str(run.snapshot))
+    log.print()
+    if finished:
+        by_class = f" --class={shlex.quote((config.data.class_names or ['0'])[0])}" if config.data.label_dim else ""
+        log.print(f"Done: {run.snapshot}")
+        log.print(f"Images from it: python generate.py --seeds 1-10 --network={network}{by_class}")
+    elif run.snapshot is None:
+        log.print("Stopped before the first step: there is nothing to save.")
+    else:
+        seen = run.trainer.cur_nimg / 1000
+        log.print(f"Stopped at {seen:.1f} kimg, networks saved. Go on from them with:")
+        log.print(f"  {again} --kimg={config.schedule.total_kimg - seen:g} --resume={network}")
