@@ -1,0 +1,231 @@
+// Joins the kernels to torch's dispatcher, through torch's stable ABI alone: seconds to compile, and one source for the
+// CPU library and (with STYLEGAN2_CUDA) the CUDA library, which link different kernels of the same names.
+//
+// Nothing is registered when the library is loaded, but by stylegan2_register(): the caller tries the kernels first.
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "kernels.h"
+
+#ifdef STYLEGAN2_CUDA
+#define STYLEGAN2_KEY "CUDA"
+// Weak: a library built for CUDA can be loaded and inspected under a torch without it.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
+#else
+#define STYLEGAN2_KEY "CPU"
+#endif
+
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Sizes = std::vector<int64_t>;
+
+void ok(AOTITorchError code) { STD_TORCH_CHECK(code == 0, "torch refused a call of the stylegan2 operators"); }
+
+stylegan2::Type type_of(const Tensor& x) {
+  switch (x.scalar_type()) {
+    case ScalarType::Float: return stylegan2::Type::float32;
+    case ScalarType::Double: return stylegan2::Type::float64;
+    case ScalarType::Half: return stylegan2::Type::float16;
+    case ScalarType::BFloat16: return stylegan2::Type::bfloat16;
+    default: STD_TORCH_CHECK(false, "stylegan2 operators take float16, bfloat16, float32 or float64");
+  }
+}
+
+Sizes vector_of(torch::headeronly::IntHeaderOnlyArrayRef a) { return Sizes(a.begin(), a.end()); }
+
+// Strides of `sizes` when dimensions are laid out in `order`, the fastest first.
+Sizes strides_for(const Sizes& sizes, const Sizes& order) {
+  Sizes strides(sizes.size());
+  int64_t step = 1;
+  for (int64_t d : order) {
+    strides[d] = step;
+    step *= std::max<int64_t>(sizes[d], 1);
+  }
+  return strides;
+}
+
+bool laid_out(const Tensor& x, const Sizes& order) {
+  const Sizes sizes = vector_of(x.sizes()), expected = strides_for(sizes, order);
+  for (size_t d = 0; d < sizes.size(); d++) {
+    if (sizes[d] != 1 && x.stride(d) != expected[d]) return false;
+  }
+  return true;
+}
+
+const Sizes CHANNELS_LAST = {1, 3, 2, 0};
+
+bool is_channels_last(const Tensor& x) { return x.dim() == 4 && laid_out(x, CHANNELS_LAST) && !x.is_contiguous(); }
+
+// Whether x fills one block of memory, in whatever order of dimensions.
+bool is_dense(const Tensor& x) {
+  Sizes order;
+  for (int64_t d = 0; d < x.dim(); d++) {
+    if (x.size(d) != 1) order.push_back(d);
+  }
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return x.stride(a) < x.stride(b); });
+  return x.numel() == 0 || laid_out(x, order);
+}
+
+Tensor dense(const Tensor& x) { return is_dense(x) ? x : torch::stable::clone(x); }
+
+Tensor new_tensor(const Tensor& like, const Sizes& sizes, const Sizes& strides, std::optional<int32_t> dtype = std::nullopt) {
+  int32_t kind = 0, own = 0, index = 0;
+  AtenTensorHandle out = nullptr;
+  ok(aoti_torch_get_device_type(like.get(), &kind));
+  ok(aoti_torch_get_device_index(like.get(), &index));
+  ok(aoti_torch_get_dtype(like.get(), &own));
+  ok(aoti_torch_empty_strided(
+      sizes.size(), sizes.data(), strides.data(), dtype.value_or(own), kind, index, &out));
+  return Tensor(out);
+}
+
+Tensor empty_as(const Tensor& x) { return new_tensor(x, vector_of(x.sizes()), vector_of(x.strides())); }
+
+// y in the layout of x, which is dense.
+Tensor aligned(const Tensor& y, const Tensor& x) {
+  STD_TORCH_CHECK(vector_of(y.sizes()) == vector_of(x.sizes()) && y.scalar_type() == x.scalar_type(),
+                  "stylegan2 operators want tensors of one size and type");
+  bool same = true;
+  for (int64_t d = 0; d < x.dim(); d++) same = same && (x.size(d) == 1 || x.stride(d) == y.stride(d));
+  if (same) return y;
+  Tensor copy = empty_as(x);
+  torch::stable::copy_(copy, y);
+  return copy;
+}
+
+#ifndef STYLEGAN2_CUDA
+void parallel_for(int64_t count, int64_t grain, stylegan2::Body body, void* context) {
+  torch_parallel_for(0, count, grain, body, context);
+}
+#endif
+
+stylegan2::Device device_of(const Tensor& x) {
+  stylegan2::Device device{};
+#ifdef STYLEGAN2_CUDA
+  device.index = x.get_device_index();
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream, "this torch has no CUDA");
+  ok(aoti_torch_get_current_cuda_stream(device.index, &device.stream));
+#else
+  (void)x;
+  device.parallel_for = parallel_for;
+#endif
+  return device;
+}
+
+void check(const char* error) { STD_TORCH_CHECK(error == nullptr, "stylegan2 kernel: ", error ? error : ""); }
+
+void check_same_device(const Tensor& x, const Tensor& other, const char* name) {
+  STD_TORCH_CHECK(x.is_cuda() == other.is_cuda() && x.get_device_index() == other.get_device_index(), name,
+                  " is on another device than x");
+}
+
+stylegan2::Activation activation(double alpha, double gain, std::optional<double> clamp) {
+  return {alpha, gain, clamp.value_or(-1.0)};
+}
+
+Tensor bias_act(Tensor x, std::optional<Tensor> b, int64_t dim, double alpha, double gain, std::optional<double> clamp) {
+  x = dense(x);
+  Tensor y = empty_as(x);
+  stylegan2::BiasAct p{type_of(x), activation(alpha, gain, clamp), x.data_ptr(), nullptr, y.data_ptr(), x.numel(), 1, 1};
+  if (b) {
+    check_same_device(x, *b, "b");
+    STD_TORCH_CHECK(b->scalar_type() == x.scalar_type() && b->dim() == 1 && b->size(0) == x.size(dim),
+                    "b does not fit x");
+    b = torch::stable::contiguous(*b);
+    p.b = b->data_ptr();
+    p.size = x.size(dim);
+    p.step = p.size == 1 ? std::max<int64_t>(p.count, 1) : x.stride(dim);
+  }
+  check(stylegan2::bias_act(p, device_of(x)));
+  return y;
+}
+
+Tensor bias_act_grad(Tensor dy, Tensor y, double alpha, double gain, std::optional<double> clamp) {
+  check_same_device(dy, y, "y");
+  dy = dense(dy);
+  y = aligned(y, dy);
+  Tensor dx = empty_as(dy);
+  check(stylegan2::bias_act_grad({type_of(dy), activation(alpha, gain, clamp), dy.data_ptr(), y.data_ptr(), dx.data_ptr(),
+                                  dy.numel()}, device_of(dy)));
+  return dx;
+}
+
+int64_t output_size(int64_t in, int64_t up, int64_t down, int64_t pad0, int64_t pad1, int64_t taps) {
+  const int64_t full = in * up + pad0 + pad1;
+  STD_TORCH_CHECK(full >= taps && up >= 1 && down >= 1, in, " pixels padded to ", full, " do not hold ", taps, " taps");
+  return (full - taps) / down + 1;
+}
+
+Tensor upfirdn2d(Tensor x, Tensor f, std::vector<int64_t> up, std::vector<int64_t> down, std::vector<int64_t> padding,
+                 bool flip, double gain) {
+  STD_TORCH_CHECK(x.dim() == 4 && (f.dim() == 1 || f.dim() == 2), "x [N,C,H,W], f [kh,kw] or [k]");
+  STD_TORCH_CHECK(up.size() == 2 && down.size() == 2 && padding.size() == 4, "up, down: 2 numbers; padding: 4");
+  check_same_device(x, f, "f");
+  if (f.scalar_type() != ScalarType::Float && f.scalar_type() != ScalarType::Double) {
+    f = torch::stable::to(f, ScalarType::Float);
+  }
+  f = torch::stable::contiguous(f);
+
+  stylegan2::Upfirdn2d p{};
+  p.type = type_of(x);
+  p.f_type = type_of(f);
+  p.separable = f.dim() == 1;
+  p.fw = f.size(f.dim() - 1);
+  p.fh = f.size(0);
+  p.n = x.size(0), p.c = x.size(1), p.in_h = x.size(2), p.in_w = x.size(3);
+  p.out_w = output_size(p.in_w, up[0], down[0], padding[0], padding[1], p.fw);
+  p.out_h = output_size(p.in_h, up[1], down[1], padding[2], padding[3], p.fh);
+  p.up_x = up[0], p.up_y = up[1], p.down_x = down[0], p.down_y = down[1];
+  p.pad_x = padding[0], p.pad_y = padding[2];
+  p.gain = p.separable ? std::sqrt(gain) : gain;
+  p.flip = flip;
+
+  const Sizes size = {p.n, p.c, p.out_h, p.out_w};
+  const Sizes strides = strides_for(size, is_channels_last(x) ? CHANNELS_LAST : Sizes{3, 2, 1, 0});
+  Tensor y = new_tensor(x, size, strides);
+  for (int d = 0; d < 4; d++) p.x_stride[d] = x.stride(d), p.y_stride[d] = strides[d];
+  p.x = x.data_ptr(), p.f = f.data_ptr(), p.y = y.data_ptr();
+  check(stylegan2::upfirdn2d(p, device_of(x)));
+  return y;
+}
+
+using Boxed = void (*)(StableIValue*, uint64_t, uint64_t);
+const std::pair<const char*, Boxed> OPERATORS[] = {
+    {"bias_act", TORCH_BOX(&bias_act)},
+    {"bias_act_grad", TORCH_BOX(&bias_act_grad)},
+    {"upfirdn2d", TORCH_BOX(&upfirdn2d)},
+};
+
+TorchLibraryHandle registered = nullptr;
+
+}  // namespace
+
+#define STYLEGAN2_EXPORT extern "C" __attribute__((visibility("default")))
+
+// Makes the kernels those of torch.ops.stylegan2 for this library's dispatch key. Returns 0, or 1 on failure.
+STYLEGAN2_EXPORT int stylegan2_register() {
+  if (registered) return 0;
+  if (aoti_torch_library_init_impl("stylegan2", STYLEGAN2_KEY, __FILE__, __LINE__, &registered)) return 1;
+  for (const auto& [name, kernel] : OPERATORS) {
+    if (torch_library_impl(registered, name, kernel, TORCH_ABI_VERSION)) return 1;
+  }
+  return 0;
+}
+
+// Takes them back: what was registered before, the reference, serves again.
+STYLEGAN2_EXPORT int stylegan2_unregister() {
+  TorchLibraryHandle library = registered;
+  registered = nullptr;
+  return library ? aoti_torch_delete_library_object(library) : 0;
+}
