@@ -1,17 +1,10 @@
 """Files given by URL, kept in a cache folder."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from torch_utils.errors import UserError
-from torch_utils.files import atomic_path
-
-
-def cache_dir() -> Path:
-    """$STYLEGAN2_CACHE, or the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("STYLEGAN2_CACHE") or Path(root) / "stylegan2-pipeline")
+from torch_utils.files import atomic_path, cache_dir
 
 
 def fetch(url: str) -> Path:

@@ -23,3 +23,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_operators(pytestconfig):
+    """The native operators are compiled into pytest's own cache, by the first test that uses one."""
+    os.environ["STYLEGAN2_CACHE"] = str(pytestconfig.cache.mkdir("stylegan2"))

@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops import native
+from torch_utils.ops.native import pattern
+
 
 class Activation(NamedTuple):
     """slope: of the negative side of a piecewise-linear activation, nan where alpha gives it; fn: a smooth one."""
@@ -70,7 +73,19 @@ def bias_act(
     return y if clamp is None else torch.ops.stylegan2.bias_act(y, None, 0, 1.0, 1.0, clamp)
 
 
-@torch.library.custom_op("stylegan2::bias_act", mutates_args=())
+def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
+    x, b = pattern(2, 6, 5, 8, device=device, dtype=dtype), pattern(6, device=device, dtype=dtype)
+    last = x.contiguous(memory_format=torch.channels_last)
+    return [(x, b, 1, 0.2, 1.5, 0.5), (last, b, 1, 0.2, 1.5, None), (x[:, :, 0, 0], b, 1, 0.0, 1.0, None),
+            (x[:, :, 1:4, 2:5], None, 0, 1.0, 1.0, 0.25)]
+
+
+def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
+    dy, y = pattern(2, 6, 5, 8, device=device, dtype=dtype), pattern(2, 6, 8, 5, device=device, dtype=dtype).mT
+    return [(dy, y, 0.2, 1.5, 0.5), (dy.mT, y.mT, 0.0, 1.0, None)]
+
+
+@native.operator("bias_act", _examples)
 def _bias_act(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, clamp: float | None) -> Tensor:
     """clip(gain * (t if t > 0 else alpha * t), +-clamp) of t = x + b; alpha >= 0, gain > 0, clamp exact in x's type."""
     if b is None:
@@ -84,7 +99,7 @@ def _bias_act(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, 
     return y if clamp is None else y.clamp_(-clamp, clamp)
 
 
-@torch.library.custom_op("stylegan2::bias_act_grad", mutates_args=())
+@native.operator("bias_act_grad", _grad_examples)
 def _bias_act_grad(dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> Tensor:
     """dy times the slope where the output was y: gain or gain * alpha by the sign of y, 0 where |y| >= clamp."""
     dx = dy * gain if alpha == 1 else torch.ops.aten.leaky_relu_backward(dy, y, alpha, True)

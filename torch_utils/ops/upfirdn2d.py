@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops import native
+from torch_utils.ops.native import pattern
+
 SEPARABLE_TAPS = 8  # a 1-D filter this long stays 1-D: two passes then beat one of its outer product
 
 
@@ -132,7 +135,18 @@ def _plus(padding: int | Sequence[int], centring: list[int]) -> list[int]:
     return [a + b for a, b in zip(_four(padding), centring, strict=True)]
 
 
-@torch.library.custom_op("stylegan2::upfirdn2d", mutates_args=())
+def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
+    x = pattern(2, 8, 13, 18, device=device, dtype=dtype)
+    last = x.contiguous(memory_format=torch.channels_last)
+    f4 = setup_filter([1, 3, 3, 1]).to(device)
+    f12 = pattern(12, device=device, dtype=torch.float32)
+    shapes = [(1, 1, [2, 1, 1, 2], 1.0), (2, 1, [2, 1, 2, 1], 4.0), (1, 2, [1, 1, 1, 1], 1.0)]
+    return [(image, f, [up, up], [down, down], [p + f.shape[0] - 4 for p in padding], down == 2, gain)
+            for image in (x, last) for f in (f4, f12) for up, down, padding, gain in shapes] + [
+        (x[:, 1:4, ::2, 1:], f4[:3, :2], [3, 1], [2, 3], [-1, 2, 4, -2], True, 2.0)]
+
+
+@native.operator("upfirdn2d", _examples)
 def _upfirdn2d(
     x: Tensor, f: Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool, gain: float
 ) -> Tensor:

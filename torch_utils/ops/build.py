@@ -1,0 +1,203 @@
+"""Builds the native operators through ninja, once, into a cache folder that many processes may share.
+
+    $STYLEGAN2_CACHE/ops/DEVICE-KEY/      KEY: sources, flags and torch's version
+        lock                              held while building; the system frees it when its holder dies
+        TARGET-COMPILERS/                 a finished build, appearing whole: the library, manifest.json, build.log
+        failed-ATTEMPT.json, .log         a failure, remembered until something that it depends on changes
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from torch_utils.files import cache_dir
+from torch_utils.ops import recipe, toolchain
+from torch_utils.ops.toolchain import Missing, Tools
+
+TIME_LIMIT = "STYLEGAN2_OPS_BUILD_TIMEOUT"
+AGAIN = "After mending it: stylegan2 build-ops"
+
+
+class BuildFailure(Missing):
+    """A build that was tried and failed; `log` holds all that the compilers said."""
+
+    def __init__(self, reason: str, remedy: str, log: Path) -> None:
+        super().__init__(reason, remedy)
+        self.log = log
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished library and what its manifest tells of it."""
+
+    folder: Path
+    device: str
+    target: tuple[str, ...]  # a name in CPU_LEVELS, or compute capabilities
+    compilers: str
+    versions: str
+    seconds: float
+    sha256: str = ""
+
+    @property
+    def library(self) -> Path:
+        return self.folder / recipe.library_name(self.device)
+
+
+def cache_folder(device: str) -> Path:
+    """Where the builds for "cpu" or "cuda" of these sources for this torch are."""
+    return cache_dir() / "ops" / f"{device}-{_digest(recipe.ingredients())}"
+
+
+def finished(device: str) -> list[Build]:
+    """What has been built and is whole, the newest first."""
+    manifests = sorted(cache_folder(device).glob("*/manifest.json"), key=os.path.getmtime, reverse=True)
+    return [build for build in map(_read, manifests) if build]
+
+
+def compile_ops(device: str, target: tuple[str, ...], tools: Tools, say: Callable[[str], None],
+                retry: bool = False) -> Build:
+    """Compiles for the target, or takes what another process has just finished.
+
+    `say` gets a line before whatever takes long. A remembered failure is raised again at once unless `retry`.
+    Raises Missing, BuildFailure, and OSError where the cache cannot be written.
+    """
+    cache = cache_folder(device)
+    attempt = cache / f"failed-{_digest(target, tools.identity, str(tools.ninja), str(time_limit()))}.json"
+    final = cache / f"{'_'.join(target)}-{_digest(tools.identity)}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / "lock", say):
+        done = _read(final / "manifest.json")
+        if done:
+            return done
+        if not retry:
+            _raise_remembered(attempt)
+        for left in cache.glob("building-*"):  # by a process that was killed: only the holder of the lock builds
+            shutil.rmtree(left, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+        try:
+            say(f"Compiling the native operators for the {device.upper()}, once, into {cache}")
+            made = _compile(work, device, target, tools)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(work, final)
+            attempt.unlink(missing_ok=True)
+            return replace(made, folder=final)
+        except BuildFailure as failure:
+            raise _remember(attempt, failure) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def time_limit() -> float:
+    """Seconds that a build may take."""
+    try:
+        return float(os.environ.get(TIME_LIMIT, 600))
+    except ValueError:
+        raise Missing(f"{TIME_LIMIT}={os.environ[TIME_LIMIT]} is no number of seconds", f"Unset {TIME_LIMIT}") from None
+
+
+def _compile(work: Path, device: str, target: tuple[str, ...], tools: Tools) -> Build:
+    log = work / "build.log"
+    (work / "build.ninja").write_text(recipe.ninja_file(device, target, tools))
+    began = time.monotonic()
+    code = _run([str(tools.ninja), "-C", str(work)], log)
+    versions = ", ".join(f"{t.name} {toolchain.version_of(t)}" for t in (tools.cxx, tools.nvcc) if t)
+    made = Build(work, device, target, tools.identity, versions, time.monotonic() - began)
+    if code is None:
+        raise BuildFailure(f"compiling took longer than {time_limit():.0f} s", f"Set {TIME_LIMIT} to more seconds", log)
+    if code or not made.library.exists():
+        raise BuildFailure(f"compiling failed ({first_error(log.read_text(errors='replace'))})", AGAIN, log)
+    made = replace(made, sha256=_sha256(made.library))
+    (work / "manifest.json").write_text(json.dumps(asdict(made) | {"folder": None}, indent=1))
+    return made
+
+
+def _run(command: list[str], log: Path) -> int | None:
+    """The exit code, or None where the time limit passed; nothing that was started is left running."""
+    with open(log, "wb") as file:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+        try:
+            return process.wait(time_limit())
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """ninja hands SIGTERM on to its compilers, each of which leads a process group of its own."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.terminate()
+        process.wait(5)
+    process.kill()
+    process.wait()
+
+
+def first_error(log: str) -> str:
+    """The line of a compiler's output that says most."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"\b(fatal|error)\b", line) and not line.startswith("FAILED")]
+    return (telling or lines or ["no output"])[0][:200]
+
+
+@contextlib.contextmanager
+def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the lock; goes on without where the file system has none, since a build appears whole in any case."""
+    deadline = time.monotonic() + time_limit() + 60
+    told = False
+    with open(path, "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Missing("another process has been compiling for too long", f"End it; it holds {path}"
+                                  ) from None
+                if not told:
+                    say("Waiting for another process that compiles the native operators")
+                told = True
+                time.sleep(0.2)
+            except OSError:
+                break
+        yield
+
+
+def _read(manifest: Path) -> Build | None:
+    """The build in a folder, if its library is there as it was written."""
+    try:
+        fields = json.loads(manifest.read_text())
+        build = Build(**fields | {"folder": manifest.parent, "target": tuple(fields["target"])})
+        return build if _sha256(build.library) == build.sha256 else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _remember(attempt: Path, failure: BuildFailure) -> BuildFailure:
+    kept = BuildFailure(failure.reason, failure.remedy, attempt.with_suffix(".log"))
+    shutil.copyfile(failure.log, kept.log)
+    attempt.write_text(json.dumps({"reason": kept.reason, "remedy": kept.remedy}))
+    return kept
+
+
+def _raise_remembered(attempt: Path) -> None:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        told = json.loads(attempt.read_text())
+        raise BuildFailure(told["reason"], told["remedy"], attempt.with_suffix(".log"))
+
+
+def _digest(*parts: bytes | str | tuple[str, ...]) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,239 @@
+"""Which kernels the operators run on a device: the native ones where they can be built, else the pure-torch reference.
+
+The reference is what torch.library knows for every device. Called for the first time on a device it loads the native
+library, which registers its kernels with torch's dispatcher, and hands the call on; from then on the dispatcher finds
+them directly. Where that fails one line says why, and the reference goes on. STYLEGAN2_OPS=auto|native|reference.
+"""
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_utils import distributed
+from torch_utils.errors import UserError
+from torch_utils.ops import build, toolchain
+from torch_utils.ops.build import Build
+from torch_utils.ops.toolchain import Missing
+
+MODE = "STYLEGAN2_OPS"
+COST = {"cpu": "training is slower", "cuda": "training is slower"}
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2}
+
+
+class Operator(NamedTuple):
+    """reference: the pure-torch kernel. examples: (device, dtype) -> argument lists that reach every native kernel."""
+
+    reference: Callable
+    examples: Callable[[torch.device, torch.dtype], list[tuple]]
+
+
+@dataclass(frozen=True)
+class State:
+    """What runs on a device type, "cpu" or "cuda". reason: why not the native kernels, empty where they run."""
+
+    device: str
+    native: bool
+    reason: str = ""
+    remedy: str = ""
+    build: Build | None = None
+    log: Path | None = None
+
+
+OPERATORS: dict[str, Operator] = {}
+_states: dict[str, State] = {}
+_libraries: dict[str, ctypes.CDLL] = {}
+_deciding = threading.RLock()
+_settling_thread: int | None = None
+_suspended = False
+
+
+def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tuple]]) -> Callable:
+    """Decorates the reference of stylegan2::name: registers it with torch.library, and here for the native kernels."""
+
+    def register(reference: Callable) -> torch.library.CustomOpDef:
+        @functools.wraps(reference)
+        def kernel(*args: Any) -> Any:
+            if _settling_thread == threading.get_ident():
+                raise RuntimeError(f"there is no native {name}")
+            takes_over = not _suspended and args[0].device.type not in _states and load(args[0].device.type)
+            return registered(*args) if takes_over else reference(*args)
+
+        OPERATORS[name] = Operator(reference, examples)
+        registered = torch.library.custom_op(f"stylegan2::{name}", kernel, mutates_args=())
+        return registered
+
+    return register
+
+
+def load(device: str) -> bool:
+    """Whether the native kernels run on "cpu" or "cuda"; the first call builds and loads them, or tells why not.
+
+    Raises UserError where STYLEGAN2_OPS=native and they cannot run.
+    """
+    return state(device).native
+
+
+def state(device: str) -> State:
+    """What runs on "cpu" or "cuda", settled at the first call. Raises UserError as load does."""
+    if device not in ("cpu", "cuda"):
+        return State(device, False, "there are native operators for the CPU and for CUDA only")
+    with _deciding:
+        if device not in _states:
+            _states[device] = _settle(device, mode())
+        return _states[device]
+
+
+def mode() -> str:
+    """auto, native or reference, from STYLEGAN2_OPS. Raises UserError for anything else."""
+    value = os.environ.get(MODE) or "auto"
+    if value not in ("auto", "native", "reference"):
+        raise UserError(f"{MODE}={value} is none of auto, native and reference. Unset it, or choose one of them.")
+    return value
+
+
+@contextlib.contextmanager
+def reference() -> Iterator[None]:
+    """Within it every operator runs its reference, on every device and thread."""
+    global _suspended
+    _call_all("stylegan2_unregister")
+    _suspended = True
+    try:
+        yield
+    finally:
+        _suspended = False
+        _call_all("stylegan2_register")
+
+
+def target_here(device: str) -> tuple[str, ...]:
+    """What to compile for on this machine: the CPU's level, or the GPUs' capabilities or TORCH_CUDA_ARCH_LIST."""
+    if device == "cpu":
+        return (toolchain.cpu_level(),)
+    if listed := os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        return toolchain.parse_capabilities(listed, "TORCH_CUDA_ARCH_LIST")
+    return tuple(sorted({f"{major}.{minor}" for major, minor in _gpus()}))
+
+
+def disagreement(device: torch.device) -> str:
+    """What the kernels that run on the device compute differently from the references; empty where nothing."""
+    for name, op in OPERATORS.items():
+        for dtype in TOLERANCE:
+            for args in op.examples(device, dtype):
+                with torch.no_grad():
+                    expected, found = op.reference(*args), getattr(torch.ops.stylegan2, name)(*args)
+                for a, b in zip(_tensors(expected), _tensors(found), strict=True):
+                    error = (a.double() - b.double()).abs().max() / a.double().abs().max().clamp_min(1e-9)
+                    if not error <= TOLERANCE[dtype]:
+                        return f"{name} in {str(dtype).removeprefix('torch.')} is off by {error.item():.1e}"
+    return ""
+
+
+def pattern(*shape: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Numbers between -1 and 1 for examples, drawn from no random stream."""
+    count = torch.Size(shape).numel()
+    return torch.sin(torch.arange(1, count + 1, dtype=torch.float64) * 12.9898).reshape(shape).to(device, dtype)
+
+
+def _settle(device: str, wanted: str) -> State:
+    if wanted == "reference":
+        return State(device, False, f"{MODE}=reference")
+    try:
+        made = _find_or_compile(device)
+        _load_library(device, made)
+        return State(device, True, build=made)
+    except Missing as missing:
+        state = State(device, False, missing.reason, missing.remedy, log=getattr(missing, "log", None))
+    except OSError as error:
+        state = State(device, False, f"{error.filename or 'the cache folder'}: {error.strerror or error}",
+                      "Set STYLEGAN2_CACHE to a folder that can be written to")
+    except Exception as error:  # whatever it is, a run that could go on without must not end here
+        state = State(device, False, f"{type(error).__name__}: {error}", "Please report it")
+    log = f" Log: {state.log}." if state.log else ""
+    what = f"the native operators for the {device.upper()} cannot be used: {state.reason}. {state.remedy}."
+    if wanted == "native":
+        raise UserError(f"{MODE}=native, but {what}{log}")
+    _say(f"{what[0].upper()}{what[1:]}{log} Without them {COST[device]}; the results are the same.")
+    return state
+
+
+def _find_or_compile(device: str) -> Build:
+    """A build by the compilers of this machine for its target, else any that runs here. Raises Missing, OSError."""
+    if device == "cuda" and torch.version.cuda is None:
+        raise Missing("this torch is not built for CUDA", "Install one that is")
+    gpus = _gpus() if device == "cuda" else []
+    usable = [made for made in build.finished(device) if _runs(made.target, gpus)]
+    try:
+        target = target_here(device)
+        if not _runs(target, gpus):
+            raise Missing(f"TORCH_CUDA_ARCH_LIST leaves out this machine's GPUs ({gpus})", "Unset it")
+        tools = toolchain.find_tools(device, torch.version.cuda)
+        for made in usable:
+            if made.compilers == tools.identity and (device == "cuda" or made.target == target):
+                return made
+        return build.compile_ops(device, target, tools, _say)
+    except (Missing, OSError):
+        if usable:
+            return usable[0]
+        raise
+
+
+def _runs(target: tuple[str, ...], gpus: list[tuple[int, int]]) -> bool:
+    if target[0] in toolchain.CPU_LEVELS:
+        return toolchain.runs_cpu_level(target[0])
+    return all(toolchain.covers(target, gpu) for gpu in gpus)
+
+
+def _gpus() -> list[tuple[int, int]]:
+    """The compute capabilities of the visible GPUs."""
+    return sorted({torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())})
+
+
+def _load_library(device: str, made: Build) -> None:
+    """Registers the library's kernels, unless they do not compute what the references do."""
+    for name in ("bias_act", "upfirdn2d"):
+        importlib.import_module(f"torch_utils.ops.{name}")
+    try:
+        library = ctypes.CDLL(str(made.library))
+    except OSError as error:
+        raise Missing(f"{made.library} cannot be loaded ({error})", f"Remove {made.folder}: it is compiled again then"
+                      ) from error
+    if library.stylegan2_register():
+        raise Missing(f"torch {torch.__version__} refuses the kernels of {made.library}", "Please report it")
+    global _settling_thread
+    _settling_thread = threading.get_ident()
+    wrong = "it was interrupted"
+    try:
+        wrong = disagreement(torch.device(device))
+    except RuntimeError as error:
+        wrong = str(error).splitlines()[0]
+    finally:
+        _settling_thread = None
+        if wrong:
+            library.stylegan2_unregister()
+    if wrong:
+        raise Missing(f"their self-test fails ({wrong})", "Please report it, with what `stylegan2 doctor` prints")
+    _libraries[device] = library
+
+
+def _call_all(function: str) -> None:
+    for library in _libraries.values():
+        getattr(library, function)()
+
+
+def _tensors(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def _say(line: str) -> None:
+    if distributed.rank() == 0 and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(line, file=sys.stderr, flush=True)
