@@ -1,0 +1,109 @@
+// What every row and column of an output image is made of: taps, and the input pixels that they fall on.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "cpu_types.h"
+
+namespace stylegan2 {
+
+inline int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+
+// Outputs q, q + up, q + 2 * up, ... see the same taps: tap, tap + (the axis' whole up), ..., on consecutive pixels.
+struct Phase {
+  int64_t first;  // the pixel that the first tap falls on at output q; it moves on by Axis::down for every next output
+  int32_t tap, count;
+  int64_t at;  // where these taps are in Axis::taps
+};
+
+// Sampling along one axis, up and down without what they have in common.
+struct Axis {
+  int64_t up, down;
+  int64_t first = 0;   // the first pixel that outputs [0, up) see
+  int64_t extent = 1;  // the number of pixels they see
+  int64_t most = 1;    // the most taps of one output
+  std::vector<Phase> phases;
+  std::vector<int32_t> taps;  // indices into the filter, phase by phase
+
+  Axis(int32_t whole_up, int32_t whole_down, int64_t pad, int32_t size, int64_t outputs) {
+    const int32_t common = std::gcd(whole_up, whole_down);
+    up = whole_up / common, down = whole_down / common;
+    for (int64_t q = 0; q < std::min(up, outputs); q++) {
+      const int64_t start = q * whole_down - pad, pixel = -floor_div(-start, whole_up);
+      const int32_t tap = static_cast<int32_t>(pixel * whole_up - start);
+      const int32_t count = tap < size ? (size - tap + whole_up - 1) / whole_up : 0;
+      phases.push_back({pixel, tap, count, static_cast<int64_t>(taps.size())});
+      for (int32_t i = 0; i < count; i++) taps.push_back(tap + i * whole_up);
+    }
+    measure();
+  }
+
+  Phase phase_of(int64_t output) const {
+    Phase phase = phases[output % up];
+    phase.first += output / up * down;
+    return phase;
+  }
+
+ private:
+  void measure() {
+    int64_t begin = INT64_MAX, end = INT64_MIN;
+    for (const Phase& q : phases) {
+      if (q.count == 0) continue;
+      begin = std::min(begin, q.first), end = std::max(end, q.first + q.count), most = std::max<int64_t>(most, q.count);
+    }
+    if (end > begin) first = begin, extent = end - begin;
+  }
+};
+
+// The filter F in the type of the sums: a column times a row where it is such a product, else row by row.
+template <class A>
+struct Taps {
+  bool product;
+  std::vector<A> column;  // in the order of the vertical Axis::taps
+  std::vector<A> row;     // in the order of the horizontal Axis::taps; for a whole filter one such row per row of F
+
+  Taps(const Upfirdn2d& p, const Axis& vertical, const Axis& horizontal) {
+    const std::vector<double> f = p.f_type == Type::float64 ? scaled<double>(p) : scaled<float>(p);
+    std::vector<double> down_taps(p.fh), across(p.fw);
+    product = p.separable || factor(f, p, down_taps, across);
+    if (p.separable) down_taps = across = f;
+    if (!p.flip) std::reverse(down_taps.begin(), down_taps.end()), std::reverse(across.begin(), across.end());
+    if (product) {
+      for (int32_t k : vertical.taps) column.push_back(static_cast<A>(down_taps[k]));
+      for (int32_t k : horizontal.taps) row.push_back(static_cast<A>(across[k]));
+      return;
+    }
+    const int64_t last = static_cast<int64_t>(f.size()) - 1;
+    for (int64_t y = 0; y < p.fh; y++) {
+      for (int64_t k : horizontal.taps) row.push_back(static_cast<A>(f[p.flip ? y * p.fw + k : last - y * p.fw - k]));
+    }
+  }
+
+ private:
+  template <class F>
+  static std::vector<double> scaled(const Upfirdn2d& p) {
+    const F* f = static_cast<const F*>(p.f);
+    std::vector<double> taps(p.separable ? p.fw : static_cast<int64_t>(p.fh) * p.fw);
+    for (size_t i = 0; i < taps.size(); i++) taps[i] = static_cast<F>(f[i] * static_cast<F>(p.gain));
+    return taps;
+  }
+
+  // Whether f[y, x] = column[y] * row[x] to the precision of the sums.
+  static bool factor(const std::vector<double>& f, const Upfirdn2d& p, std::vector<double>& column,
+                     std::vector<double>& row) {
+    const auto larger = [](double a, double b) { return std::fabs(a) < std::fabs(b); };
+    const int64_t peak = std::max_element(f.begin(), f.end(), larger) - f.begin();
+    const double top = f[peak], tolerance = std::fabs(top) * (sizeof(A) == sizeof(double) ? 1e-15 : 1e-7);
+    for (int64_t x = 0; x < p.fw; x++) row[x] = top == 0 ? 1 : f[peak / p.fw * p.fw + x] / top;
+    for (int64_t y = 0; y < p.fh; y++) column[y] = f[y * p.fw + peak % p.fw];
+    for (size_t i = 0; i < f.size(); i++) {
+      if (!(std::fabs(f[i] - column[i / p.fw] * row[i % p.fw]) <= tolerance)) return false;
+    }
+    return true;
+  }
+};
+
+}  // namespace stylegan2
