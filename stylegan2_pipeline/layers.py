@@ -114,20 +114,20 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise_mode: str = "random", noise: Tensor | None = None,
                 gain: float = 1.0) -> Tensor:
         """x [N,in,H,W], w [N,w_dim], noise [N,resolution^2] or None for a fresh draw."""
-        x = modulated_conv2d(x, self.weight, self.affine(w), noise=self._noise(len(x), noise_mode, noise, x),
-                             up=self.up, padding=self.padding, resample_filter=self.resample_filter,
-                             flip_weight=self.up == 1)
-        return bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=ACTIVATIONS[self.activation].gain * gain,
-                        clamp=scaled_clamp(self.conv_clamp, gain))
+        noise = self._noise(len(x), noise_mode, noise, x)
+        return modulated_conv2d(x, self.weight, self.affine(w), noise, up=self.up, padding=self.padding,
+                                resample_filter=self.resample_filter, flip_weight=self.up == 1,
+                                strength=None if noise is None else self.noise_strength, b=self.bias,
+                                act=self.activation, gain=ACTIVATIONS[self.activation].gain * gain,
+                                clamp=scaled_clamp(self.conv_clamp, gain))
 
     def _noise(self, n: int, mode: str, noise: Tensor | None, like: Tensor) -> Tensor | None:
         if not self.use_noise or mode == "none":
             return None
         if mode == "const":
-            return self.noise_const * self.noise_strength
+            return self.noise_const
         shape = [n, 1, self.resolution, self.resolution]
-        pixels = torch.randn(shape, device=like.device) if noise is None else noise.reshape(shape)
-        return pixels * self.noise_strength
+        return torch.randn(shape, device=like.device) if noise is None else noise.reshape(shape)
 
 
 class ToRGBLayer(nn.Module):
@@ -143,8 +143,8 @@ class ToRGBLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros([out_channels]))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = modulated_conv2d(x, self.weight, self.affine(w) * self.weight_gain, demodulate=False)
-        return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+        return modulated_conv2d(x, self.weight, self.affine(w) * self.weight_gain, demodulate=False, b=self.bias,
+                                clamp=self.conv_clamp)
 
 
 class MinibatchStdLayer(nn.Module):

@@ -60,17 +60,28 @@ def bias_act(
     assert clamp is None or clamp >= 0
     dim = dim % x.ndim if x.ndim else 0
     gain = spec.gain if gain is None else gain
-    clamp = None if clamp is None else _representable(clamp, x.dtype)
 
     if act == "linear" and clamp is None:
         return _scaled(x if b is None else x + _along(b, dim, x.ndim), gain)
-    if spec.slope is not None:
-        slope = spec.slope if not math.isnan(spec.slope) else LRELU_ALPHA if alpha is None else alpha
-        if gain > 0 and slope >= 0:  # else the output's sign does not tell the side
-            return torch.ops.stylegan2.bias_act(x, b, dim, slope, gain, clamp)
+    if linear := piecewise_linear(act, alpha, gain, clamp, x.dtype):
+        return torch.ops.stylegan2.bias_act(x, b, dim, *linear)
     t = x if b is None else x + _along(b, dim, x.ndim)
-    y = _scaled(F.leaky_relu(t, slope) if spec.fn is None else spec.fn(t), gain)
-    return y if clamp is None else torch.ops.stylegan2.bias_act(y, None, 0, 1.0, 1.0, clamp)
+    y = _scaled(F.leaky_relu(t, _slope(spec, alpha)) if spec.fn is None else spec.fn(t), gain)
+    return y if clamp is None else torch.ops.stylegan2.bias_act(y, None, 0, 1.0, 1.0, _representable(clamp, x.dtype))
+
+
+def piecewise_linear(
+    act: str, alpha: float | None, gain: float | None, clamp: float | None, dtype: torch.dtype
+) -> tuple[float, float, float | None] | None:
+    """(alpha, gain, clamp) as the registered operators take them, or None where the output does not tell the slope.
+
+    The arguments are those of bias_act; clamp is returned as dtype rounds it.
+    """
+    spec = ACTIVATIONS[act]
+    gain = spec.gain if gain is None else gain
+    if spec.slope is None or gain <= 0 or _slope(spec, alpha) < 0:
+        return None
+    return _slope(spec, alpha), gain, None if clamp is None else _representable(clamp, dtype)
 
 
 def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
@@ -85,8 +96,7 @@ def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
     return [(dy, y, 0.2, 1.5, 0.5), (dy.mT, y.mT, 0.0, 1.0, None)]
 
 
-@native.operator("bias_act", _examples)
-def _bias_act(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, clamp: float | None) -> Tensor:
+def bias_act_reference(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, clamp: float | None) -> Tensor:
     """clip(gain * (t if t > 0 else alpha * t), +-clamp) of t = x + b; alpha >= 0, gain > 0, clamp exact in x's type."""
     if b is None:
         y = x * gain
@@ -99,13 +109,16 @@ def _bias_act(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, 
     return y if clamp is None else y.clamp_(-clamp, clamp)
 
 
-@native.operator("bias_act_grad", _grad_examples)
-def _bias_act_grad(dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> Tensor:
+def bias_act_grad_reference(dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> Tensor:
     """dy times the slope where the output was y: gain or gain * alpha by the sign of y, 0 where |y| >= clamp."""
     dx = dy * gain if alpha == 1 else torch.ops.aten.leaky_relu_backward(dy, y, alpha, True)
     if alpha != 1 and gain != 1:
         dx.mul_(gain)
     return dx if clamp is None else dx.masked_fill_(y.abs() >= clamp, 0)
+
+
+_bias_act = native.operator("bias_act", _examples)(bias_act_reference)
+_bias_act_grad = native.operator("bias_act_grad", _grad_examples)(bias_act_grad_reference)
 
 
 @_bias_act.register_fake
@@ -145,6 +158,12 @@ def _double_backward(ctx: Any, ddx: Tensor) -> tuple:
 
 _bias_act.register_autograd(_backward, setup_context=_save_output)
 _bias_act_grad.register_autograd(_double_backward, setup_context=_save_reference)
+
+
+def _slope(spec: Activation, alpha: float | None) -> float:
+    """Of the negative side; spec.slope is not None."""
+    assert spec.slope is not None
+    return spec.slope if not math.isnan(spec.slope) else LRELU_ALPHA if alpha is None else alpha
 
 
 def _along(b: Tensor, dim: int, ndim: int) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.synthesis_act import synthesis_act
 
 EPS = 1e-8
 
@@ -19,12 +20,19 @@ def modulated_conv2d(
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
     flip_weight: bool = True,
+    *,
+    strength: Tensor | None = None,
+    b: Tensor | None = None,
+    act: str = "linear",
+    gain: float | None = None,
+    clamp: float | None = None,
 ) -> Tensor:
     """Convolve sample n of x with w'[o,i] = weight[o,i] * styles[n,i], normalised to unit length over i and the kernel.
 
-    x [N,I,H,W], weight [O,I,k,k], styles [N,I]; noise, added to the normalised result, broadcasts to the output.
-    up, down, padding, resample_filter and flip_weight as in conv2d_resample. weight and styles may be float32 where x
-    is of a shorter type: the normalisation is then exact. In float16 nothing overflows while |x| stays below 900, which
+    Then add noise * strength and b, and apply act, gain and clamp, all as in synthesis_act: that is one operator.
+    x [N,I,H,W], weight [O,I,k,k], styles [N,I], noise [N,1,H',W'] or [H',W'], strength one number, b [O].
+    up, down, padding, resample_filter and flip_weight as in conv2d_resample. All but x may be float32 where x is of a
+    shorter type: the normalisation is then exact. In float16 nothing overflows while |x| stays below 900, which
     conv_clamp sees to. Returns [N,O,H',W'] of x's type.
     """
     assert weight.shape[1] == x.shape[1] and styles.shape == x.shape[:2]
@@ -32,10 +40,12 @@ def modulated_conv2d(
         weight, styles = _bounded(weight, styles)
     d = demodulation(weight, styles) if demodulate else None
     if up == down == 1 and padding == 0 and prefer_per_sample_weights(x, weight):
-        y = _per_sample_weights(x, weight, styles, d)
+        y, d = _per_sample_weights(x, weight, styles, d), None
     else:
-        y = _shared_weights(x, weight, styles, d, up, down, padding, resample_filter, flip_weight)
-    return y if noise is None else y + noise.to(y.dtype)
+        x = x * styles.to(x.dtype)[:, :, None, None]
+        y = conv2d_resample(x, weight.to(x.dtype), resample_filter, up=up, down=down, padding=padding,
+                            flip_weight=flip_weight)
+    return synthesis_act(y, d, noise, strength, b, act, gain=gain, clamp=clamp)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
@@ -57,16 +67,6 @@ def prefer_per_sample_weights(x: Tensor, weight: Tensor) -> bool:
     So it is for large images of few channels, such as ToRGB: 2 to 7 times, forward and backward, as measured on a CPU.
     """
     return weight.shape[2] == weight.shape[3] == 1 and 25 * weight.numel() < x[0].numel()
-
-
-def _shared_weights(
-    x: Tensor, weight: Tensor, styles: Tensor, d: Tensor | None,
-    up: int, down: int, padding: int, f: Tensor | None, flip_weight: bool,
-) -> Tensor:  # fmt: skip
-    """One convolution for all samples, between two scalings of activations."""
-    x = x * styles.to(x.dtype)[:, :, None, None]
-    y = conv2d_resample(x, weight.to(x.dtype), f, up=up, down=down, padding=padding, flip_weight=flip_weight)
-    return y if d is None else y * d.to(y.dtype)[:, :, None, None]
 
 
 def _per_sample_weights(x: Tensor, weight: Tensor, styles: Tensor, d: Tensor | None) -> Tensor:

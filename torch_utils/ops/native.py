@@ -200,7 +200,7 @@ def _gpus() -> list[tuple[int, int]]:
 
 def _load_library(device: str, made: Build) -> None:
     """Registers the library's kernels, unless they do not compute what the references do."""
-    for name in ("bias_act", "upfirdn2d"):
+    for name in ("bias_act", "upfirdn2d", "synthesis_act"):
         importlib.import_module(f"torch_utils.ops.{name}")
     try:
         library = ctypes.CDLL(str(made.library))

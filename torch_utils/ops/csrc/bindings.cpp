@@ -200,11 +200,99 @@ Tensor upfirdn2d(Tensor x, Tensor f, std::vector<int64_t> up, std::vector<int64_
   return y;
 }
 
+// x where it is dense as NCHW or channels-last, else an NCHW copy.
+Tensor in_format(const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 4, "x [N,C,H,W]");
+  return x.is_contiguous() || is_channels_last(x) ? x : torch::stable::contiguous(x);
+}
+
+// y in the layout that an elementwise operator would give to its result for x.
+Tensor in_layout_of(const Tensor& x, Tensor y) { return aligned(y, dense(x)); }
+
+ScalarType sum_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// The address of t, dense, for tensors that accompany x; nullptr for none. Kernels know whether it is float or double.
+const float* address(const Tensor& x, std::optional<Tensor>& t, const Sizes& size, const char* name) {
+  if (!t) return nullptr;
+  check_same_device(x, *t, name);
+  STD_TORCH_CHECK(vector_of(t->sizes()) == size && t->scalar_type() == sum_type(x), name, " does not fit x");
+  t = torch::stable::contiguous(*t);
+  return static_cast<const float*>(t->data_ptr());
+}
+
+Sizes noise_size(const Tensor& x, const std::optional<Tensor>& noise) {
+  return {noise && noise->dim() == 4 && noise->size(0) == 1 ? 1 : x.size(0), 1, x.size(2), x.size(3)};
+}
+
+template <class Params>
+void set_sizes(Params& p, const Tensor& x, const std::optional<Tensor>& noise) {
+  p.type = type_of(x);
+  p.n = x.size(0), p.c = x.size(1), p.pixels = x.size(2) * x.size(3);
+  p.channels_last = is_channels_last(x);
+  p.noise_shared = noise_size(x, noise)[0] == 1;
+}
+
+Tensor synthesis_act(Tensor x, std::optional<Tensor> scale, std::optional<Tensor> noise, std::optional<Tensor> strength,
+                     std::optional<Tensor> b, double alpha, double gain, std::optional<double> clamp) {
+  STD_TORCH_CHECK(noise.has_value() == strength.has_value(), "noise and strength come together");
+  const Tensor given = x;
+  x = in_format(x);
+  Tensor y = empty_as(x);
+  stylegan2::SynthesisAct p{};
+  p.act = activation(alpha, gain, clamp);
+  set_sizes(p, x, noise);
+  p.x = x.data_ptr(), p.y = y.data_ptr();
+  p.scale = address(x, scale, {p.n, p.c}, "scale");
+  p.noise = address(x, noise, noise_size(x, noise), "noise");
+  p.strength = address(x, strength, {}, "strength");
+  p.b = address(x, b, {p.c}, "b");
+  check(stylegan2::synthesis_act(p, device_of(x)));
+  return in_layout_of(given, y);
+}
+
+// [n, c] for sums of the type that they are taken in, or [0, 0].
+Tensor new_sums(const Tensor& x, bool wanted) {
+  const int32_t dtype = sum_type(x) == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
+  const Sizes size = wanted ? Sizes{x.size(0), x.size(1)} : Sizes{0, 0};
+  return new_tensor(x, size, strides_for(size, {1, 0}), dtype);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> synthesis_act_grad(
+    Tensor dy, Tensor y, std::optional<Tensor> x, std::optional<Tensor> scale, std::optional<Tensor> noise,
+    bool with_sum, double alpha, double gain, std::optional<double> clamp) {
+  const Tensor given = dy;
+  check_same_device(dy, y, "y");
+  dy = in_format(dy);
+  y = aligned(y, dy);
+  if (x) check_same_device(dy, *x, "x"), x = aligned(*x, dy);
+  Tensor dx = empty_as(dy);
+  Tensor sum_gx = new_sums(dy, x.has_value()), sum_gnoise = new_sums(dy, noise.has_value()),
+         sum_g = new_sums(dy, with_sum);
+  stylegan2::SynthesisActGrad p{};
+  p.act = activation(alpha, gain, clamp);
+  set_sizes(p, dy, noise);
+  p.dy = dy.data_ptr(), p.y = y.data_ptr(), p.dx = dx.data_ptr();
+  p.x = x ? x->data_ptr() : nullptr;
+  p.scale = address(dy, scale, {p.n, p.c}, "scale");
+  p.noise = address(dy, noise, noise_size(dy, noise), "noise");
+  p.sum_gx = x ? static_cast<float*>(sum_gx.data_ptr()) : nullptr;
+  p.sum_gnoise = noise ? static_cast<float*>(sum_gnoise.data_ptr()) : nullptr;
+  p.sum_g = with_sum ? static_cast<float*>(sum_g.data_ptr()) : nullptr;
+  Tensor workspace = new_tensor(dy, {stylegan2::synthesis_act_workspace(p)}, {1}, aoti_torch_dtype_uint8());
+  p.workspace = workspace.data_ptr();
+  check(stylegan2::synthesis_act_grad(p, device_of(dy)));
+  return {in_layout_of(given, dx), sum_gx, sum_gnoise, sum_g};
+}
+
 using Boxed = void (*)(StableIValue*, uint64_t, uint64_t);
 const std::pair<const char*, Boxed> OPERATORS[] = {
     {"bias_act", TORCH_BOX(&bias_act)},
     {"bias_act_grad", TORCH_BOX(&bias_act_grad)},
     {"upfirdn2d", TORCH_BOX(&upfirdn2d)},
+    {"synthesis_act", TORCH_BOX(&synthesis_act)},
+    {"synthesis_act_grad", TORCH_BOX(&synthesis_act_grad)},
 };
 
 TorchLibraryHandle registered = nullptr;

@@ -1,0 +1,155 @@
+"""All that follows the convolution of a synthesis layer, in one operator (StyleGAN2, section 2.2 and figure 2d).
+
+Demodulation, noise, bias, activation, gain and clamp read and write the activations once instead of three times; the
+gradient likewise, taking the sums for scale, strength and bias on its way. As in bias_act the output tells the slope.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_utils.ops import native
+from torch_utils.ops.bias_act import bias_act, bias_act_grad_reference, bias_act_reference, piecewise_linear
+from torch_utils.ops.native import pattern
+
+
+def synthesis_act(
+    x: Tensor,
+    scale: Tensor | None = None,
+    noise: Tensor | None = None,
+    strength: Tensor | None = None,
+    b: Tensor | None = None,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """clip(gain * act(x * scale + noise * strength + b), +-clamp).
+
+    x [N,C,H,W] of any floating type; scale [N,C], noise [N,1,H,W] or [H,W], strength one number (None: 1), b [C], each
+    of any floating type or None; act, alpha, gain and clamp as in bias_act. The result has x's shape, type and memory
+    format. Differentiable any number of times.
+    """
+    linear = piecewise_linear(act, alpha, gain, clamp, x.dtype)
+    if linear is None or (noise is not None and noise.requires_grad):
+        t = x if scale is None else x * _per_image(scale, x)
+        t = t if noise is None else t + (noise if strength is None else noise * strength).to(x.dtype)
+        return bias_act(t, None if b is None else b.to(x.dtype), 1, act, alpha, gain, clamp)
+    if scale is noise is b is None and linear == (1, 1, None):
+        return x
+    exact = torch.promote_types(x.dtype, torch.float32)
+    if noise is not None:
+        noise = noise.detach().expand([1] * (4 - noise.ndim) + list(noise.shape)).to(exact)
+        strength = torch.ones([], dtype=exact, device=x.device) if strength is None else strength
+    scale, strength, b = (None if t is None else t.to(exact) for t in (scale, strength, b))
+    return torch.ops.stylegan2.synthesis_act(x, scale, noise, strength, b, *linear)
+
+
+def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
+    x, scale, noise, strength, b = _inputs(device, dtype)
+    last = x.contiguous(memory_format=torch.channels_last)
+    return [(x, scale, noise, strength, b, 0.2, 1.5, 0.5), (last, scale, noise[:1], strength, b, 0.2, 1.5, None),
+            (last, None, None, None, b, 0.0, 1.0, None), (x[:, :, 1:, ::2], scale, None, None, None, 1.0, 1.0, None)]
+
+
+def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
+    x, scale, noise, _, _ = _inputs(device, dtype)
+    y, dy, last = x.flip([3]), x.flip([0, 1]), torch.channels_last
+    return [(dy, y, x, scale, noise, True, 0.2, 1.5, 0.5), (dy, y, None, None, None, True, 0.2, 1.5, None),
+            (*(t.contiguous(memory_format=last) for t in (dy, y, x)), scale, noise[:1], True, 0.0, 1.0, 0.5),
+            (dy.contiguous(memory_format=last), y, None, scale, None, False, 1.0, 1.0, None)]
+
+
+def _inputs(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    shapes = [[2, 12, 9, 7], [2, 12], [2, 1, 9, 7], [], [12]]
+    return tuple(pattern(*shape, device=device, dtype=torch.float32 if i else dtype) for i, shape in enumerate(shapes))
+
+
+@native.operator("synthesis_act", _examples)
+def _synthesis_act(
+    x: Tensor, scale: Tensor | None, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
+    alpha: float, gain: float, clamp: float | None,
+) -> Tensor:  # fmt: skip
+    """noise [N or 1,1,H,W]; scale, noise, strength and b of float32, or float64 where x is."""
+    t = x if scale is None else x * _per_image(scale, x)
+    if noise is not None and strength is not None:
+        t = t + (noise * strength).to(x.dtype)
+    return bias_act_reference(t, None if b is None else b.to(x.dtype), 1, alpha, gain, clamp)
+
+
+@native.operator("synthesis_act_grad", _grad_examples)
+def _synthesis_act_grad(
+    dy: Tensor, y: Tensor, x: Tensor | None, scale: Tensor | None, noise: Tensor | None, with_sum: bool,
+    alpha: float, gain: float, clamp: float | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """g * scale, and pixel sums of g * x, g * noise and g: [N,C], or [0,0] if not asked for; g = dy * slope(y)."""
+    g = bias_act_grad_reference(dy, y, alpha, gain, clamp)
+    factors = (x, None if noise is None else noise.to(g.dtype), 1 if with_sum else None)
+    sums = [_nothing(dy) if factor is None else _pixel_sum(g * factor) for factor in factors]
+    return g if scale is None else g * _per_image(scale, g), sums[0], sums[1], sums[2]
+
+
+@_synthesis_act.register_fake
+def _(x: Tensor, scale: Tensor | None, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
+      alpha: float, gain: float, clamp: float | None) -> Tensor:  # fmt: skip
+    return torch.empty_like(x)
+
+
+@_synthesis_act_grad.register_fake
+def _(dy: Tensor, y: Tensor, x: Tensor | None, scale: Tensor | None, noise: Tensor | None, with_sum: bool,
+      alpha: float, gain: float, clamp: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    sums = [_nothing(dy, dy.shape[:2] if wanted else (0, 0)) for wanted in (x is not None, noise is not None, with_sum)]
+    return torch.empty_like(dy), sums[0], sums[1], sums[2]
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    x, scale, noise, _, _, ctx.alpha, ctx.gain, ctx.clamp = inputs
+    _, needs_scale, _, needs_strength, *_ = ctx.needs_input_grad
+    ctx.save_for_backward(output, x if needs_scale else None, scale, noise if needs_strength else None)
+
+
+def _backward(ctx: Any, dy: Tensor) -> tuple:
+    y, x, scale, noise = ctx.saved_tensors
+    dx, sum_gx, sum_gnoise, sum_g = torch.ops.stylegan2.synthesis_act_grad(
+        dy, y, x, scale, noise, ctx.needs_input_grad[4], ctx.alpha, ctx.gain, ctx.clamp)
+    return (dx, None if x is None else sum_gx, None, None if noise is None else sum_gnoise.sum(),
+            sum_g.sum(0) if ctx.needs_input_grad[4] else None, None, None, None)
+
+
+def _save_grad(ctx: Any, inputs: tuple, output: tuple) -> None:
+    dy, y, x, scale, noise, ctx.with_sum, ctx.alpha, ctx.gain, ctx.clamp = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(dy, y, x, scale, noise)
+
+
+def _double_backward(ctx: Any, ddx: Tensor | None, dgx: Tensor | None, dgn: Tensor | None, dg: Tensor | None) -> tuple:
+    """The operator is linear in dy, and bilinear in g and (x, scale); the noise is constant."""
+    dy, y, x, scale, noise = ctx.saved_tensors
+    slope = lambda t: torch.ops.stylegan2.bias_act_grad(t, y, ctx.alpha, ctx.gain, ctx.clamp)  # noqa: E731
+    terms = [] if ddx is None else [ddx if scale is None else ddx * _per_image(scale, ddx)]
+    terms += [factor.to(dy.dtype) * _per_image(total, dy) for factor, total in ((x, dgx), (noise, dgn))
+              if factor is not None and total is not None]
+    if ctx.with_sum and dg is not None:
+        terms.append(_per_image(dg, dy).expand_as(dy))
+    g = slope(dy) if x is not None or scale is not None else None
+    d_x = None if x is None or dgx is None or g is None else g * _per_image(dgx, g)
+    d_scale = None if scale is None or ddx is None or g is None else _pixel_sum(g * ddx)
+    return slope(sum(terms[1:], terms[0])) if terms else None, None, d_x, d_scale, None, None, None, None, None
+
+
+_synthesis_act.register_autograd(_backward, setup_context=_save)
+_synthesis_act_grad.register_autograd(_double_backward, setup_context=_save_grad)
+
+
+def _per_image(values: Tensor, like: Tensor) -> Tensor:
+    """[N,C] -> [N,C,1,1] in the type of like."""
+    return values.to(like.dtype)[:, :, None, None]
+
+
+def _pixel_sum(t: Tensor) -> Tensor:
+    return t.sum([2, 3], dtype=torch.promote_types(t.dtype, torch.float32))
+
+
+def _nothing(like: Tensor, shape: torch.Size | tuple[int, int] = (0, 0)) -> Tensor:
+    return like.new_empty(shape, dtype=torch.promote_types(like.dtype, torch.float32))
