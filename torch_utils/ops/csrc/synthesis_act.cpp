@@ -1,5 +1,5 @@
-// What follows a synthesis layer's convolution, in one pass over memory: demodulation, noise, bias and activation; and
-// backward, in another pass, the gradient of x together with the sums over pixels for those of scale, strength and bias.
+// What follows a synthesis layer's convolution, in one pass over memory: demodulation, noise, bias and activation.
+// Backward, in one pass again, the gradient of x and the sums over pixels for those of scale, strength and bias.
 //
 // Sums are the same for any number of threads: a chunk of an image's pixels is summed by one thread in one order (in
 // the type of the sums over at most BLOCK or ROWS numbers, then in double), and then the chunks, in theirs.
@@ -18,47 +18,49 @@ constexpr int64_t CHUNK_ROWS = 512;      // channels-last: pixels, with all thei
 constexpr int64_t ROWS = 64;             // channels-last: so many of them before a sum moves on to double
 constexpr int SUMS = 3;                  // of g * x, of g * noise, of g
 
-// The runs of at most BLOCK consecutive numbers that one thread works on, all of one image: in NCHW of one channel, in
-// channels-last whole pixels or, where there are more channels than a BLOCK holds, channels [channel, channel + count).
-struct Run {
-  int64_t image, pixel, channel, pixels, channels, at;
+// What one thread sums: some pixels of one image, in NCHW of one channel, in channels-last of at most BLOCK channels.
+struct Chunk {
+  int64_t image, channel, channels, begin, end;
+  int64_t index;  // among those of the same image and channels
 };
 
-// x has the fields n, c, pixels and channels_last. Visits the runs of pixels [begin, end) of image i and channel c.
-template <class P, class F>
-void for_runs(const P& p, int64_t i, int64_t c, int64_t begin, int64_t end, F f) {
-  if (!p.channels_last) {
-    for (int64_t j = begin; j < end; j += BLOCK) {
-      f(Run{i, j, c, std::min(BLOCK, end - j), 1, (i * p.c + c) * p.pixels + j});
-    }
-    return;
-  }
-  const int64_t pixels = std::max<int64_t>(BLOCK / p.c, 1), channels = std::min(BLOCK, p.c);
-  for (int64_t j = begin; j < end; j += pixels) {
-    for (int64_t k = 0; k < p.c; k += channels) {
-      const int64_t some = std::min(channels, p.c - k);
-      f(Run{i, j, k, std::min(pixels, end - j), some, (i * p.pixels + j) * p.c + k});
-    }
-  }
-}
+// At most BLOCK consecutive numbers of a chunk: pixels of a channel, or the channels of some pixels.
+struct Run {
+  int64_t image, channel, channels, pixel, pixels;
+  int64_t at;  // of the first number in x
+};
 
+// In the following p has n, c, pixels and channels_last.
 template <class P>
 int64_t chunks_of(const P& p) {
   return ceil_div(p.pixels, p.channels_last ? CHUNK_ROWS : CHUNK);
 }
 
-// f(image, channel, chunk, first pixel, last pixel) for every chunk, on all threads.
+// f(Chunk) for all of x, on all threads.
 template <class P, class F>
 void for_chunks(const P& p, const Device& device, F f) {
-  const int64_t chunks = chunks_of(p), size = p.channels_last ? CHUNK_ROWS : CHUNK, planes = p.channels_last ? 1 : p.c;
+  const int64_t chunks = chunks_of(p), size = p.channels_last ? CHUNK_ROWS : CHUNK;
+  const int64_t channels = p.channels_last ? std::min(BLOCK, p.c) : 1, planes = ceil_div(p.c, channels);
   auto body = [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; k++) {
-      const int64_t chunk = k % chunks, plane = k / chunks;
-      f(plane / planes, plane % planes, chunk, chunk * size, std::min((chunk + 1) * size, p.pixels));
+      const int64_t index = k % chunks, plane = k / chunks, channel = plane % planes * channels;
+      f(Chunk{plane / planes, channel, std::min(channels, p.c - channel), index * size,
+              std::min((index + 1) * size, p.pixels), index});
     }
   };
-  const int64_t work = std::max<int64_t>(std::min(size, p.pixels) * (p.channels_last ? p.c : 1), 1);
+  const int64_t work = std::max<int64_t>(std::min(size, p.pixels) * channels, 1);
   parallel(device, p.n * planes * chunks, std::max<int64_t>(PER_THREAD / work, 1), body);
+}
+
+// f(Run) for pixels [begin, end) of a chunk.
+template <class P, class F>
+void for_runs(const P& p, const Chunk& chunk, int64_t begin, int64_t end, F f) {
+  const int64_t i = chunk.image, most = chunk.channels == p.c || !p.channels_last ? BLOCK / chunk.channels : 1;
+  for (int64_t j = begin; j < end; j += most) {
+    const int64_t row = p.channels_last ? i * p.pixels + j : i * p.c + chunk.channel;
+    const int64_t at = p.channels_last ? row * p.c + chunk.channel : row * p.pixels + j;
+    f(Run{i, chunk.channel, chunk.channels, j, std::min(most, end - j), at});
+  }
 }
 
 template <class A>
@@ -164,24 +166,41 @@ struct Backward {
   const A* scale = reinterpret_cast<const A*>(p.scale);
   const A* noise = reinterpret_cast<const A*>(p.noise);
 
-  // Sums over the pixels [begin, end) of one chunk, into its place in the workspace: SUMS rows of p.c or 1 numbers.
-  void operator()(int64_t image, int64_t channel, int64_t begin, int64_t end, double* sums) const {
-    std::fill_n(sums, SUMS * (p.channels_last ? p.c : 1), 0.0);
-    for_runs(p, image, channel, begin, end, [&](const Run& run) {
+  // Writes dx, and the sums over one chunk: SUMS rows of p.c numbers in channels-last, of one in NCHW.
+  void operator()(const Chunk& chunk, double* sums) const {
+    if (!p.channels_last) {
+      std::fill_n(sums, SUMS, 0.0);
+      visit(chunk, chunk.begin, chunk.end, [&](const Run& run, const A* g, const A* x, const A* z) {
+        sum_channel(run, g, x, z, sums);
+      });
+      return;
+    }
+    A some[SUMS][BLOCK];
+    for (int s = 0; s < SUMS; s++) std::fill_n(sums + s * p.c, chunk.channels, 0.0);
+    for (int64_t first = chunk.begin; first < chunk.end; first += ROWS) {
+      for (A* row : some) std::fill_n(row, chunk.channels, A(0));
+      visit(chunk, first, std::min(first + ROWS, chunk.end), [&](const Run& run, const A* g, const A* x, const A* z) {
+        sum_pixels(run, g, x, z, some[0], some[1], some[2]);
+      });
+      for (int s = 0; s < SUMS; s++) {
+        for (int64_t k = 0; k < chunk.channels; k++) sums[s * p.c + k] += some[s][k];
+      }
+    }
+  }
+
+ private:
+  // f(run, g, x or nullptr, noise or nullptr) for the runs of pixels [begin, end), whose dx is then written.
+  template <class F>
+  void visit(const Chunk& chunk, int64_t begin, int64_t end, F f) const {
+    for_runs(p, chunk, begin, end, [&](const Run& run) {
       A g_row[BLOCK], x_row[BLOCK];
       const int64_t count = run.pixels * run.channels;
       const A* g = gradient(run, count, g_row, x_row);
       const A* x = p.sum_gx ? as_computed(static_cast<const T*>(p.x) + run.at, x_row, count) : nullptr;
-      const A* z = p.sum_gnoise ? noise_of(noise, p.noise_shared, image, p.pixels) + run.pixel : nullptr;
-      if (p.channels_last) {
-        sum_pixels(run, g, x, z, sums + run.channel);
-      } else {
-        sum_channel(run, g, x, z, sums);
-      }
+      f(run, g, x, p.sum_gnoise ? noise_of(noise, p.noise_shared, run.image, p.pixels) + run.pixel : nullptr);
     });
   }
 
- private:
   // g of a run; dx is written.
   const A* gradient(const Run& run, int64_t count, A* g, A* spare) const {
     A dx_row[BLOCK];
@@ -219,19 +238,12 @@ struct Backward {
     sums[2] += L::total(run.pixels, typename L::Single{g});
   }
 
-  void sum_pixels(const Run& run, const A* g, const A* x, const A* z, double* sums) const {
-    A partial[SUMS][BLOCK];
+  static void sum_pixels(const Run& run, const A* g, const A* x, const A* z, A* gx, A* gz, A* g_alone) {
     const int64_t n = run.channels;
-    for (int64_t first = 0; first < run.pixels; first += ROWS) {
-      for (A* row : partial) std::fill_n(row, n, A(0));
-      for (int64_t j = first; j < std::min(first + ROWS, run.pixels); j++) {
-        if (x) add_products(g + j * n, x + j * n, n, partial[0]);
-        if (z) add_multiple(g + j * n, z[j], n, partial[1]);
-        add_multiple(g + j * n, A(1), n, partial[2]);
-      }
-      for (int64_t s = 0; s < SUMS; s++) {
-        for (int64_t k = 0; k < n; k++) sums[s * p.c + k] += partial[s][k];
-      }
+    for (int64_t j = 0; j < run.pixels; j++, g += n) {
+      if (x) add_products(g, x + j * n, n, gx);
+      if (z) add_multiple(g, z[j], n, gz);
+      add_multiple(g, A(1), n, g_alone);
     }
   }
 
@@ -268,9 +280,7 @@ const char* synthesis_act(const SynthesisAct& p, const Device& device) {
   if (p.n * p.c == 0) return nullptr;
   return with_type(p.type, [&](auto type) -> const char* {
     const Forward<decltype(type)> forward{p};
-    for_chunks(p, device, [&](int64_t image, int64_t channel, int64_t, int64_t begin, int64_t end) {
-      for_runs(p, image, channel, begin, end, forward);
-    });
+    for_chunks(p, device, [&](const Chunk& chunk) { for_runs(p, chunk, chunk.begin, chunk.end, forward); });
     return nullptr;
   });
 }
@@ -281,10 +291,11 @@ const char* synthesis_act_grad(const SynthesisActGrad& p, const Device& device) 
     using T = decltype(type);
     const Backward<T> backward{p};
     double* const sums = static_cast<double*>(p.workspace);
-    const int64_t chunks = chunks_of(p), row = p.channels_last ? p.c : 1, planes = p.channels_last ? 1 : p.c;
-    for_chunks(p, device, [&](int64_t image, int64_t channel, int64_t chunk, int64_t begin, int64_t end) {
-      const int64_t at = (image * planes + channel) * chunks + chunk;
-      backward(image, channel, begin, end, sums + at * SUMS * row);
+    const int64_t chunks = chunks_of(p);
+    for_chunks(p, device, [&](const Chunk& chunk) {
+      const int64_t row = p.channels_last ? chunk.image : chunk.image * p.c + chunk.channel;
+      const int64_t at = (row * chunks + chunk.index) * SUMS;
+      backward(chunk, sums + (p.channels_last ? at * p.c + chunk.channel : at));
     });
     add_chunks<Compute<T>>(p, sums);
     return nullptr;

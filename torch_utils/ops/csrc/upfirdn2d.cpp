@@ -125,7 +125,8 @@ class Worker {
     if (count <= 0) {
       along_row(nullptr, plan.taps.row.data(), result, false);
     } else if (plan.taps.product) {
-      along_row(vertical(q.first + skip, count, plan.taps.column.data() + q.at + skip), plan.taps.row.data(), result, false);
+      const A* row = vertical(q.first + skip, count, plan.taps.column.data() + q.at + skip);
+      along_row(row, plan.taps.row.data(), result, false);
     } else {
       for (int64_t m = skip; m < skip + count; m++) {
         const A* taps = plan.taps.row.data() + plan.down.taps[q.at + m] * plan.across.taps.size();
