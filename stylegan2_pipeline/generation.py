@@ -20,6 +20,7 @@ from stylegan2_pipeline.sampling import (
     parse_seeds,
 )
 from torch_utils.errors import UserError
+from torch_utils.ops import native
 
 RUNS = "training-runs"
 
@@ -67,6 +68,7 @@ def open_network(network: str | None, device: str | None) -> tuple[Snapshot, str
     snapshot = load_snapshot(network, chosen, networks=("G_ema",))
     if snapshot.G_ema is None:
         raise UserError(f"--network={network} has no generator G_ema; give a whole snapshot.")
+    native.load(chosen.type)  # now, before any progress bar
     return snapshot, network
 
 

@@ -29,6 +29,7 @@ from stylegan2_pipeline.transfer import resume_weights
 from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.host import available_memory, keep_freed_memory
+from torch_utils.ops import native
 from torch_utils.seeding import derive_seed
 from torch_utils.text import format_bytes, format_time
 
@@ -86,6 +87,7 @@ class Run:
         self.start_time = time.time()
         log.print(f"Data:    {config.data.path}: {describe(config)}")
         log.print(f"Images:  {cache_dataset(dataset, config.cache)}")
+        log.print(f"Kernels: {native.summary(device.type)}")
         labels = torch.from_numpy(np.stack([dataset.label(i) for i in range(dataset.n_raw)]))
         self.trainer = Trainer(config, labels, device)
         if config.resume:

@@ -8,6 +8,8 @@ import hypothesis
 import pytest
 import torch
 
+from torch_utils.ops import native
+
 sys.path.insert(0, str(Path(__file__).parent))
 hypothesis.settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("project")
@@ -27,5 +29,6 @@ def seeded():
 
 @pytest.fixture(autouse=True, scope="session")
 def compiled_operators(pytestconfig):
-    """The native operators are compiled into pytest's own cache, by the first test that uses one."""
+    """The native operators, compiled once into pytest's own cache; other processes that tests start find them there."""
     os.environ["STYLEGAN2_CACHE"] = str(pytestconfig.cache.mkdir("stylegan2"))
+    native.load("cpu")

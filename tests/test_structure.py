@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["torch_utils", "metrics", "stylegan2_pipeline", "stylegan2_pipeline.commands", "scripts"]  # lowest first
+LAYERS = ["torch_utils", "metrics", "stylegan2_pipeline", "stylegan2_pipeline.commands", "scripts",
+          "benchmarks"]  # lowest first
 SCRIPTS = ["dataset_tool", "train", "generate"]
-PACKAGES = ["stylegan2_pipeline", "metrics", "torch_utils"]
+PACKAGES = ["stylegan2_pipeline", "metrics", "torch_utils", "benchmarks"]
 
 
 def module_name(path):

@@ -1,7 +1,17 @@
-"""The machine that training runs on: memory and the C allocator."""
+"""The machine that training runs on: processor, memory and the C allocator."""
 
 import ctypes
+import platform
 from pathlib import Path
+
+
+def cpu_model() -> str:
+    """The processor's name as the system tells it, or its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, IndexError):
+        return platform.machine()
 
 
 def available_memory() -> float:

@@ -145,7 +145,8 @@ def _end(process: subprocess.Popen) -> None:
 def first_error(log: str) -> str:
     """The line of a compiler's output that says most."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(fatal|error)\b", line) and not line.startswith("FAILED")]
+    said = (r"undefined reference", r"\b(fatal|error)\b")
+    telling = [line for pattern in said for line in lines if re.search(pattern, line) and not line.startswith("FAILED")]
     return (telling or lines or ["no output"])[0][:200]
 
 

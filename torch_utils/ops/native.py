@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import math
 import os
 import sys
 import threading
@@ -94,6 +95,14 @@ def state(device: str) -> State:
         return _states[device]
 
 
+def summary(device: str) -> str:
+    """What runs on "cpu" or "cuda", in a few words; settles it as state does."""
+    found = state(device)
+    if found.build is None:
+        return f"pure torch ({found.reason})"
+    return f"native ({', '.join(found.build.target)}; {found.build.versions})"
+
+
 def mode() -> str:
     """auto, native or reference, from STYLEGAN2_OPS. Raises UserError for anything else."""
     value = os.environ.get(MODE) or "auto"
@@ -131,10 +140,9 @@ def disagreement(device: torch.device) -> str:
             for args in op.examples(device, dtype):
                 with torch.no_grad():
                     expected, found = op.reference(*args), getattr(torch.ops.stylegan2, name)(*args)
-                for a, b in zip(_tensors(expected), _tensors(found), strict=True):
-                    error = (a.double() - b.double()).abs().max() / a.double().abs().max().clamp_min(1e-9)
-                    if not error <= TOLERANCE[dtype]:
-                        return f"{name} in {str(dtype).removeprefix('torch.')} is off by {error.item():.1e}"
+                error = max(map(_relative_error, _tensors(expected), _tensors(found)))
+                if not error <= TOLERANCE[dtype]:
+                    return f"{name} in {str(dtype).removeprefix('torch.')} is off by {error:.1e}"
     return ""
 
 
@@ -232,6 +240,16 @@ def _call_all(function: str) -> None:
 
 def _tensors(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def _relative_error(expected: Tensor, found: Tensor) -> float:
+    """Of the largest value; infinite where shapes or types differ."""
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        return math.inf
+    if expected.numel() == 0:
+        return 0.0
+    largest = expected.double().abs().max().clamp_min(1e-9)
+    return ((expected.double() - found.double()).abs().max() / largest).item()
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,1 @@
+"""What measures speed; each module is a command: python -m benchmarks.NAME --help."""
