@@ -10,11 +10,11 @@ import click
 import torch
 
 from benchmarks import plain
-from benchmarks.timing import describe, interleaved
 from benchmarks.workload import Call, Spec, bytes_of, materialised, recorded
 from stylegan2_pipeline.config import AUGPIPE_NAMES, AugmentConfig, DataConfig, NetworkConfig, TrainConfig, preset
 from torch_utils.host import keep_freed_memory
 from torch_utils.ops import native
+from torch_utils.timing import describe, interleaved
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

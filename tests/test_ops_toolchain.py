@@ -36,7 +36,7 @@ def test_what_is_missing_is_named_with_the_remedy(empty_machine):
         toolchain.find_cxx()
     with pytest.raises(Missing, match=r"no ninja.*pip install ninja"):
         toolchain.find_ninja()
-    with pytest.raises(Missing, match=r"nvcc.*pip install 'nvidia-cuda-nvcc==13.0.\*'"):
+    with pytest.raises(Missing, match=r"nvcc.*pip install 'cuda-toolkit\[nvcc,cccl\]==13.0.\*'"):
         toolchain.find_nvcc("13.0")
     with pytest.raises(Missing, match=r"conda install -c nvidia cuda-nvcc=12.8"):
         toolchain.find_nvcc("12.8")

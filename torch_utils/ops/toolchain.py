@@ -184,7 +184,8 @@ def _major(nvcc: Path) -> str | None:
 
 def _install_nvcc(cuda_version: str | None) -> str:
     if cuda_version and int(cuda_version.split(".")[0]) >= 13:
-        return f"Install it: pip install 'nvidia-cuda-nvcc=={cuda_version}.*'"
+        # one version of all parts: nvidia-cuda-nvcc by itself takes the newest nvvm, whose code an older ptxas refuses
+        return f"Install it: pip install 'cuda-toolkit[nvcc,cccl]=={cuda_version}.*'"
     return f"Install it: conda install -c nvidia cuda-nvcc={cuda_version or 'VERSION'}, or the CUDA toolkit"
 
 
