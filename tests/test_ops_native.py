@@ -10,9 +10,10 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from torch_utils.ops import native
 from torch_utils.ops.bias_act import bias_act, bias_act_grad_reference, bias_act_reference
+from torch_utils.ops.layout import memory_format
 from torch_utils.ops.native import OPERATORS
 from torch_utils.ops.synthesis_act import synthesis_act
-from torch_utils.ops.upfirdn2d import memory_format, setup_filter, upfirdn2d
+from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # of the largest value: native kernels round the short types once, at the end

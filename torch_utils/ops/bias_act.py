@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils.ops import native
+from torch_utils.ops.layout import in_format_of
 from torch_utils.ops.native import pattern
 
 
@@ -139,7 +140,7 @@ def _save_output(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _backward(ctx: Any, dy: Tensor) -> tuple:
     (y,) = ctx.saved_tensors
-    dx = torch.ops.stylegan2.bias_act_grad(dy, y, ctx.alpha, ctx.gain, ctx.clamp)
+    dx = torch.ops.stylegan2.bias_act_grad(in_format_of(y, dy), y, ctx.alpha, ctx.gain, ctx.clamp)
     db = None
     if ctx.other_dims is not None and ctx.needs_input_grad[1]:
         db = dx.sum(ctx.other_dims) if ctx.other_dims else dx.clone()

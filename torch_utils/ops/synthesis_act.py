@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_utils.ops import native
 from torch_utils.ops.bias_act import bias_act, bias_act_grad_reference, bias_act_reference, piecewise_linear
+from torch_utils.ops.layout import in_format_of
 from torch_utils.ops.native import pattern
 
 
@@ -112,7 +113,7 @@ def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx: Any, dy: Tensor) -> tuple:
     y, x, scale, noise = ctx.saved_tensors
     dx, sum_gx, sum_gnoise, sum_g = torch.ops.stylegan2.synthesis_act_grad(
-        dy, y, x, scale, noise, ctx.needs_input_grad[4], ctx.alpha, ctx.gain, ctx.clamp)
+        in_format_of(y, dy), y, x, scale, noise, ctx.needs_input_grad[4], ctx.alpha, ctx.gain, ctx.clamp)
     return (dx, None if x is None else sum_gx, None, None if noise is None else sum_gnoise.sum(),
             sum_g.sum(0) if ctx.needs_input_grad[4] else None, None, None, None)
 

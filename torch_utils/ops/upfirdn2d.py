@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils.ops import native
+from torch_utils.ops.layout import memory_format
 from torch_utils.ops.native import pattern
 
 SEPARABLE_TAPS = 8  # a 1-D filter this long stays 1-D: two passes then beat one of its outer product
@@ -185,12 +186,6 @@ def _transpose(ctx: Any, dy: Tensor) -> tuple:
 
 
 _upfirdn2d.register_autograd(_transpose, setup_context=_save_geometry)
-
-
-def memory_format(x: Tensor) -> torch.memory_format:
-    """Channels-last where x is so and nothing else, else contiguous."""
-    last = torch.channels_last
-    return last if x.is_contiguous(memory_format=last) and not x.is_contiguous() else torch.contiguous_format
 
 
 def _output_size(x: Tensor, f: Tensor, up: list[int], down: list[int], padding: list[int]) -> list[int]:
