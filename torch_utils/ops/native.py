@@ -133,16 +133,35 @@ def target_here(device: str) -> tuple[str, ...]:
     return tuple(sorted({f"{major}.{minor}" for major, minor in _gpus()}))
 
 
-def disagreement(device: torch.device) -> str:
-    """What the kernels that run on the device compute differently from the references; empty where nothing."""
+def errors(device: torch.device) -> Iterator[tuple[str, torch.dtype, float]]:
+    """How far off the kernels that run on the device are in each example: (operator, type, error).
+
+    The error is the largest difference from the reference, relative to the reference's largest value.
+    """
     for name, op in OPERATORS.items():
         for dtype in TOLERANCE:
             for args in op.examples(device, dtype):
                 with torch.no_grad():
                     expected, found = op.reference(*args), getattr(torch.ops.stylegan2, name)(*args)
-                error = max(map(_relative_error, _tensors(expected), _tensors(found)))
-                if not error <= TOLERANCE[dtype]:
-                    return f"{name} in {str(dtype).removeprefix('torch.')} is off by {error:.1e}"
+                for a, b in zip(_tensors(expected), _tensors(found), strict=True):
+                    yield name, dtype, _relative_error(a, b)
+
+
+def disagreement(device: torch.device) -> str:
+    """What the kernels that run on the device compute differently from the references; empty where nothing."""
+    for name, dtype, error in errors(device):
+        if not error <= TOLERANCE[dtype]:
+            return f"{name} in {str(dtype).removeprefix('torch.')} is off by {error:.1e}"
+    return ""
+
+
+def self_test(made: Build) -> str:
+    """What is wrong with a build for a device of this machine, whatever else is in use; empty where nothing."""
+    with reference():
+        try:
+            _registered(made).stylegan2_unregister()
+        except Missing as missing:
+            return str(missing)
     return ""
 
 
@@ -157,7 +176,7 @@ def _settle(device: str, wanted: str) -> State:
         return State(device, False, f"{MODE}=reference")
     try:
         made = _find_or_compile(device)
-        _load_library(device, made)
+        _libraries[device] = _registered(made)
         return State(device, True, build=made)
     except Missing as missing:
         state = State(device, False, missing.reason, missing.remedy, log=getattr(missing, "log", None))
@@ -175,11 +194,11 @@ def _settle(device: str, wanted: str) -> State:
 
 
 def _find_or_compile(device: str) -> Build:
-    """A build by the compilers of this machine for its target, else any that runs here. Raises Missing, OSError."""
+    """A build by the compilers of this machine for its target, else the best that runs. Raises Missing, OSError."""
     if device == "cuda" and torch.version.cuda is None:
         raise Missing("this torch is not built for CUDA", "Install one that is")
     gpus = _gpus() if device == "cuda" else []
-    usable = [made for made in build.finished(device) if _runs(made.target, gpus)]
+    usable = sorted((made for made in build.finished(device) if _runs(made.target, gpus)), key=_level)
     try:
         target = target_here(device)
         if not _runs(target, gpus):
@@ -201,13 +220,18 @@ def _runs(target: tuple[str, ...], gpus: list[tuple[int, int]]) -> bool:
     return all(toolchain.covers(target, gpu) for gpu in gpus)
 
 
+def _level(made: Build) -> int:
+    """The place of a CPU build among the levels, the best first."""
+    return list(toolchain.CPU_LEVELS).index(made.target[0]) if made.device == "cpu" else 0
+
+
 def _gpus() -> list[tuple[int, int]]:
     """The compute capabilities of the visible GPUs."""
     return sorted({torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())})
 
 
-def _load_library(device: str, made: Build) -> None:
-    """Registers the library's kernels, unless they do not compute what the references do."""
+def _registered(made: Build) -> ctypes.CDLL:
+    """The library, its kernels registered. Raises Missing where they do not compute what the references do."""
     for name in ("bias_act", "upfirdn2d", "synthesis_act"):
         importlib.import_module(f"torch_utils.ops.{name}")
     try:
@@ -221,7 +245,7 @@ def _load_library(device: str, made: Build) -> None:
     _settling_thread = threading.get_ident()
     wrong = "it was interrupted"
     try:
-        wrong = disagreement(torch.device(device))
+        wrong = disagreement(torch.device(made.device))
     except RuntimeError as error:
         wrong = str(error).splitlines()[0]
     finally:
@@ -230,7 +254,7 @@ def _load_library(device: str, made: Build) -> None:
             library.stylegan2_unregister()
     if wrong:
         raise Missing(f"their self-test fails ({wrong})", "Please report it, with what `stylegan2 doctor` prints")
-    _libraries[device] = library
+    return library
 
 
 def _call_all(function: str) -> None:
