@@ -1,9 +1,11 @@
-// What every row and column of an output image is made of: taps, and the input pixels that they fall on.
+// What every row and column of an output image is made of: taps, and the input pixels that they fall on; and in which
+// parts an image is worked on.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "cpu_types.h"
@@ -103,6 +105,64 @@ struct Taps {
       if (!(std::fabs(f[i] - column[i / p.fw] * row[i % p.fw]) <= tolerance)) return false;
     }
     return true;
+  }
+};
+
+constexpr int64_t TILE = 4096;           // numbers worked on at a time: with their inputs, in the nearest caches
+constexpr int64_t FEWEST_ROWS = 8;       // of a tile of planes
+constexpr int64_t MOST_CHANNELS = 128;   // of a tile, lest it become too narrow
+constexpr int64_t FEWEST_CHANNELS = 16;  // shorter loops over channels are slower than taking channel by channel
+
+// How to walk over x and y; the same for all threads.
+template <class T>
+struct Plan {
+  using A = Compute<T>;
+
+  const Upfirdn2d& p;
+  Axis across{p.up_x, p.down_x, p.pad_x, p.fw, p.out_w};
+  Axis down{p.up_y, p.down_y, p.pad_y, p.fh, p.out_h};
+  Taps<A> taps{p, down, across};
+  bool wide = p.c > 1 && p.x_stride[1] == 1 && p.y_stride[1] == 1 &&
+              (p.c >= FEWEST_CHANNELS || (across.up == 1 && across.down == 1));  // channels are the inner loop
+  int64_t channels = !wide ? 1 : p.c <= MOST_CHANNELS ? p.c : MOST_CHANNELS / 2;   // of a tile
+  bool planes = !wide && taps.product;                                             // many short rows at a time
+  int64_t steps = steps_of_tile(planes ? TILE / FEWEST_ROWS : TILE);               // of across.up outputs each
+  int64_t pixels = (steps - 1) * across.down + across.extent;              // of a row of inputs for a tile
+  int64_t part = wide ? pixels : ceil_div(pixels, across.down);            // pixels of one phase of down
+  int64_t row_size = wide ? pixels * channels : part * across.down;
+  bool split_rows = !wide && across.down > 1;
+  bool input_in_place = taps.product && std::is_same_v<T, A> && (wide || p.x_stride[3] == 1);
+  bool output_in_place = std::is_same_v<T, A> && (wide || (across.up == 1 && p.y_stride[3] == 1));
+  std::vector<int64_t> offsets = horizontal_offsets();
+
+  int64_t rows = std::clamp<int64_t>(TILE / std::max(row_size, steps * across.up), 1, p.out_h);  // where `planes`
+
+  int64_t images() const { return wide ? p.n : p.n * p.c; }
+  int64_t work_per_row() const { return p.out_w * (wide ? p.c : 1); }
+
+  const T* image_of_x(int64_t i) const { return static_cast<const T*>(p.x) + image(i, p.x_stride); }
+  T* image_of_y(int64_t i) const { return static_cast<T*>(p.y) + image(i, p.y_stride); }
+
+ private:
+  int64_t image(int64_t i, const int64_t* stride) const {
+    return wide ? i * stride[0] : i / p.c * stride[0] + i % p.c * stride[1];
+  }
+
+  int64_t steps_of_tile(int64_t size) const {
+    const int64_t most = std::max<int64_t>(size / (channels * std::max(across.up, across.down)), 8);
+    return std::min(most, ceil_div(p.out_w, across.up));
+  }
+
+  // Where each of across.taps finds its first number in a row of inputs.
+  std::vector<int64_t> horizontal_offsets() const {
+    std::vector<int64_t> result;
+    for (const Phase& q : across.phases) {
+      for (int64_t m = 0; m < q.count; m++) {
+        const int64_t pixel = q.first - across.first + m;
+        result.push_back(wide ? pixel * channels : pixel % across.down * part + pixel / across.down);
+      }
+    }
+    return result;
   }
 };
 
