@@ -1,6 +1,10 @@
 """What only a CUDA device can show: `pytest -m gpu` runs all of it."""
 
 import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from stylegan2_pipeline.sampling import images_of_seeds
 from stylegan2_pipeline.training_step import Trainer
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.modulated_conv import modulated_conv2d
+from torch_utils.ops.synthesis_act import synthesis_act
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 pytestmark = pytest.mark.gpu
@@ -88,3 +93,86 @@ def test_a_seed_is_one_image_whatever_the_batch():
     alone = np.concatenate([image for seed in range(6) for image in images_of_seeds(G, [seed], noise_mode="random")])
     together = np.concatenate(list(images_of_seeds(G, range(6), noise_mode="random", batch=4)))
     assert np.array_equal(alone, together)
+
+
+def network_like(x, s, b):
+    """Every native operator, forward and backward."""
+    f = FILTER.to(x.device)
+    y = synthesis_act(upfirdn2d(x, f, 2, 1, [2, 1, 2, 1], gain=4), s, None, None, b, act="lrelu", clamp=2.0)
+    y = bias_act(upfirdn2d(y, f, 1, 2, 1), b, act="lrelu")
+    return y, *torch.autograd.grad(y.square().sum(), [x, s, b])
+
+
+FILTER = setup_filter([1, 3, 3, 1])
+
+
+def leaves():
+    return [torch.randn(shape, device="cuda", requires_grad=True) for shape in [(4, 8, 40, 40), (4, 8), (8,)]]
+
+
+def test_other_streams_are_used():
+    """A kernel that ran on the default stream would read what the side stream has not written yet."""
+    x, s, b = leaves()
+    expected = network_like(x, s, b)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        late = torch.zeros_like(x)
+        torch.cuda._sleep(200_000_000)
+        late.copy_(x.detach())
+        found = network_like(late.requires_grad_(), s, b)
+    side.synchronize()
+    for a, e in zip(found, expected, strict=True):
+        assert torch.equal(a, e)
+
+
+def test_captured_in_a_graph():
+    x, s, b = leaves()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        network_like(x, s, b)
+    side.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = network_like(x, s, b)
+    with torch.no_grad():
+        x.copy_(torch.randn_like(x))
+    graph.replay()
+    for a, e in zip(captured, network_like(x, s, b), strict=True):
+        assert torch.equal(a, e)
+
+
+def test_compiled_by_inductor():
+    x, _, b = leaves()
+    f = FILTER.cuda()
+    layer = lambda x: bias_act(upfirdn2d(x, f, 2, 1, [2, 1, 2, 1]) * 2, b, act="lrelu")  # noqa: E731
+    torch.testing.assert_close(torch.compile(layer, fullgraph=True)(x), layer(x))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_more_than_2_to_the_31_elements(layout):
+    """The last image of a batch that large is that image alone."""
+    if torch.cuda.mem_get_info()[0] < 24e9:
+        pytest.skip("needs 24 GB of free GPU memory")
+    shape = (33, 64, 1024, 1024)
+    x = torch.empty(shape, dtype=torch.float16, device="cuda").contiguous(memory_format=layout)
+    x[-1].normal_()
+    b, f = torch.randn(64, device="cuda", dtype=torch.float16), FILTER.cuda()
+    last = x[-1:].clone(memory_format=torch.preserve_format)
+    assert torch.equal(bias_act(x, b, act="lrelu")[-1:], bias_act(last, b, act="lrelu"))
+    down = lambda x: upfirdn2d(x, f, 1, 2, 1)  # noqa: E731
+    assert torch.equal(down(x)[-1:], down(last))
+    scale = torch.randn(33, 64, device="cuda")
+    assert torch.equal(synthesis_act(x, scale, act="lrelu")[-1:], synthesis_act(last, scale[-1:], act="lrelu"))
+
+
+def test_nothing_for_compute_sanitizer():
+    """Out-of-bounds and misaligned accesses, and races within blocks, over every kernel's examples."""
+    if not (sanitizer := shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")):
+        pytest.skip("needs compute-sanitizer, a part of the CUDA toolkit")
+    code = ("import torch; from torch_utils.ops import native; assert native.load('cuda'); "
+            "assert not native.disagreement(torch.device('cuda'))")
+    for tool in ("memcheck", "racecheck"):
+        done = subprocess.run([sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", code],
+                              capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+        assert done.returncode == 0, done.stdout[-3000:]

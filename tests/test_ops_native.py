@@ -269,3 +269,22 @@ def test_not_a_number_stays(device):
 def test_arguments_that_do_not_fit_are_refused(device, call):
     with pytest.raises((RuntimeError, AssertionError)):
         call(torch.randn(2, 3, 5, 5, device=device))
+
+
+def test_compiles_without_graph_breaks(device):
+    """The operators are opaque to torch.compile; what surrounds them is traced with their fake kernels."""
+    torch._dynamo.reset()
+
+    def layer(x, s, b):
+        x = upfirdn2d(x, FILTERS["4x4"].to(x.device), 2, 1, [2, 1, 2, 1], gain=4)
+        return bias_act(synthesis_act(x, s, None, None, b, act="lrelu") * 2, b, act="lrelu", clamp=3.0)
+
+    x, s, b = (torch.randn(shape, device=device, requires_grad=True) for shape in [(2, 6, 8, 9), (2, 6), (6,)])
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for function in (layer, compiled):
+        y = function(x, s, b)
+        grads = torch.autograd.grad(y.square().sum(), [x, s, b])
+        if function is layer:
+            expected = [y, *grads]
+    for actual, wanted in zip([y, *grads], expected, strict=True):
+        torch.testing.assert_close(actual, wanted)

@@ -175,7 +175,12 @@ def _scaled(x: Tensor, gain: float) -> Tensor:
     return x if gain == 1 else x * gain
 
 
-@lru_cache
+@torch.compiler.assume_constant_result
 def _representable(value: float, dtype: torch.dtype) -> float:
     """value as dtype rounds it, so that |y| >= clamp holds exactly where y was clipped."""
+    return _rounded(value, dtype)
+
+
+@lru_cache
+def _rounded(value: float, dtype: torch.dtype) -> float:
     return torch.tensor(value, dtype=dtype).item()
