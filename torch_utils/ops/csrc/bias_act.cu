@@ -49,7 +49,7 @@ __device__ __forceinline__ void add_bias(Sum<T> (&t)[V], const T* b, Index vecto
 
 // `count` elements are whole vectors but for the last few, which one thread takes one by one.
 template <class T, int V, Bias B, class Index>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 3)
 bias_act_kernel(const T* __restrict__ x, const T* __restrict__ b, T* __restrict__ y, int64_t count,
                 Layout<Index> layout, Act<Sum<T>> act) {
   const Index vectors = Index(count / V), first = Index(blockIdx.x) * (THREADS * UNROLL) + threadIdx.x;
@@ -84,7 +84,7 @@ bias_act_kernel(const T* __restrict__ x, const T* __restrict__ b, T* __restrict_
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 3)
 bias_act_grad_kernel(const T* __restrict__ dy, const T* __restrict__ y, T* __restrict__ dx, int64_t count,
                      Act<Sum<T>> act) {
   constexpr int PAIRS = UNROLL / 2;  // two tensors are read

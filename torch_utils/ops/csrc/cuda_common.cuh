@@ -12,6 +12,7 @@
 
 namespace stylegan2 {
 
+// Kernels say how many blocks a multiprocessor should hold at least: left alone, the compiler aims at more, and spills.
 constexpr int THREADS = 256;
 constexpr int VECTOR_BYTES = 16;  // the widest access of a thread
 
@@ -68,6 +69,19 @@ __device__ __forceinline__ void store(T* to, const Sum<T> (&values)[V]) {
     for (int j = 0; j < V; j++) narrow(values[j], out.at[j]);
   }
   *reinterpret_cast<Vec<T, V>*>(to) = out;
+}
+
+// V numbers in 16-byte reads, or `value` where there are none to read.
+template <int V, class S>
+__device__ __forceinline__ void read_or(S (&to)[V], const S* from, S value) {
+  constexpr int WIDTH = V * sizeof(S) > VECTOR_BYTES ? VECTOR_BYTES / sizeof(S) : V;
+#pragma unroll
+  for (int k = 0; k < V; k += WIDTH) {
+    Vec<S, WIDTH> part;
+    if (from) part = load<WIDTH>(from + k);
+#pragma unroll
+    for (int j = 0; j < WIDTH; j++) to[k + j] = from ? part.at[j] : value;
+  }
 }
 
 template <class T>

@@ -32,7 +32,7 @@ struct Generic {
 
 // A thread for each output, in the order of memory.
 template <class T, class Index>
-__global__ void __launch_bounds__(THREADS) generic_kernel(const Generic<Index> p) {
+__global__ void __launch_bounds__(THREADS, 3) generic_kernel(const Generic<Index> p) {
   using S = Sum<T>;
   const Index index = Index(blockIdx.x) * THREADS + threadIdx.x;
   if (index >= p.count) return;
