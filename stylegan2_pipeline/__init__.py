@@ -29,6 +29,10 @@ From a trained network
     evaluation           images -> numbers of metrics/
     images               pictures and grids
 
+The machine
+    doctor               what it has, what the operators run, what to mend (doctor_probes, doctor_operators find out)
+    build_ops            the native operators, compiled ahead of time
+
 Shared: devices, parallel, progress. The command line: commands, one command a file.
 """
 

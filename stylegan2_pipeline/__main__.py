@@ -14,6 +14,8 @@ VERBS = {  # verb -> (module in stylegan2_pipeline.commands, one line of help)
     "sample-data": ("sample_data", "Make procedural sample images to try the pipeline on."),
     "augment":     ("augment",     "Show what the augmentation pipeline does to images."),
     "demo":        ("demo",        "Run the whole pipeline on sample data, from images to numbers."),
+    "doctor":      ("doctor",      "Say whether everything is well, and what to mend."),
+    "build-ops":   ("build_ops",   "Compile the native operators ahead of time."),
 }
 
 

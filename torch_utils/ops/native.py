@@ -28,6 +28,7 @@ from torch_utils.ops.build import Build
 from torch_utils.ops.toolchain import Missing
 
 MODE = "STYLEGAN2_OPS"
+MODULES = ("bias_act", "upfirdn2d", "synthesis_act")
 COST = {"cpu": "training is slower", "cuda": "training is slower"}
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2}
 
@@ -75,6 +76,13 @@ def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tup
         return registered
 
     return register
+
+
+def operators() -> dict[str, Operator]:
+    """All of them by name, whichever of their modules has been imported."""
+    for name in MODULES:
+        importlib.import_module(f"torch_utils.ops.{name}")
+    return OPERATORS
 
 
 def load(device: str) -> bool:
@@ -138,7 +146,7 @@ def errors(device: torch.device) -> Iterator[tuple[str, torch.dtype, float]]:
 
     The error is the largest difference from the reference, relative to the reference's largest value.
     """
-    for name, op in OPERATORS.items():
+    for name, op in operators().items():
         for dtype in TOLERANCE:
             for args in op.examples(device, dtype):
                 with torch.no_grad():
@@ -153,6 +161,11 @@ def disagreement(device: torch.device) -> str:
         if not error <= TOLERANCE[dtype]:
             return f"{name} in {str(dtype).removeprefix('torch.')} is off by {error:.1e}"
     return ""
+
+
+def runs_here(made: Build) -> bool:
+    """Whether this machine's CPU, or each of its GPUs, runs what the build is compiled for."""
+    return _runs(made.target, _gpus() if made.device == "cuda" else [])
 
 
 def self_test(made: Build) -> str:
@@ -232,8 +245,6 @@ def _gpus() -> list[tuple[int, int]]:
 
 def _registered(made: Build) -> ctypes.CDLL:
     """The library, its kernels registered. Raises Missing where they do not compute what the references do."""
-    for name in ("bias_act", "upfirdn2d", "synthesis_act"):
-        importlib.import_module(f"torch_utils.ops.{name}")
     try:
         library = ctypes.CDLL(str(made.library))
     except OSError as error:
