@@ -115,17 +115,26 @@ def _probed(keys: list[str]) -> Iterator[tuple[str, list[Fact]]]:
     """Facts of each section, by one process; by another for the sections that are left, where that one dies."""
     while keys:
         command = [sys.executable, "-m", "stylegan2_pipeline.doctor_probes", *keys]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        except OSError:
+            from stylegan2_pipeline.doctor_probes import facts_of
+
+            yield from ((key, facts_of(key)) for key in keys)
+            return
+        with process:
+            for line in process.stdout or ():
                 yield keys.pop(0), [Fact(**fields) for fields in json.loads(line)]
         if keys:
-            how = signal.Signals(-process.returncode).name if process.returncode < 0 else f"code {process.returncode}"
-            died = keys.pop(0)
-            yield died, [Fact("state", f"the process that looked ended with {how}", False, "error",
-                              "Please report it, with what is printed above")]
+            yield (died := keys.pop(0)), [_death(process.returncode)]
             device, is_part, _ = died.partition("_")
             keys = [key for key in keys if not (is_part and key.startswith(f"{device}_"))]
+
+
+def _death(code: int) -> Fact:
+    how = signal.Signals(-code).name if code < 0 else f"code {code}"
+    return Fact("state", f"the process that looked ended with {how}", False, "error",
+                "Please report it, with what is printed above")
 
 
 def _finite(value: Any) -> Any:

@@ -40,14 +40,13 @@ def self_test(device: str) -> list[Fact]:
     """The largest error of each native operator in each type, relative to the largest value."""
     if not in_use(device):
         return []
-    worst: dict[str, dict[torch.dtype, float]] = {}
+    found: dict[str, dict[torch.dtype, list[float]]] = {}
     try:
         for name, dtype, error in native.errors(torch.device(device)):
-            errors = worst.setdefault(name, {})
-            errors[dtype] = error if not error <= errors.get(dtype, 0.0) else errors.get(dtype, 0.0)
+            found.setdefault(name, {}).setdefault(dtype, []).append(math.inf if math.isnan(error) else error)
     except RuntimeError as error:
         return [Fact("state", f"fails ({str(error).splitlines()[0]})", False, "error", "Please report it")]
-    return [_verdict(name, errors) for name, errors in worst.items()]
+    return [_verdict(name, {dtype: max(errors) for dtype, errors in of.items()}) for name, of in found.items()]
 
 
 def speed(device: str) -> list[Fact]:

@@ -66,8 +66,9 @@ def gpu() -> Iterator[Fact]:
     import torch
 
     driver = driver_version()
-    yield Fact("CUDA of torch", torch.version.cuda or "none: this torch is built for the CPU only", torch.version.cuda)
-    yield Fact("driver", driver or "not found", driver)
+    yield Fact("CUDA of torch", torch.version.cuda or "none: this torch is built for the CPU only",
+               torch.version.cuda or False)
+    yield Fact("driver", driver or "not found", driver or False)
     told = ""
     try:
         if torch.version.cuda:
@@ -86,17 +87,19 @@ def no_gpu(torch_version: str, cuda: str | None, driver: str, on_bus: bool, told
     device; told: what torch.cuda.init said.
     """
     if cuda is None:
-        install = f"pip install --force-reinstall torch=={torch_version.partition('+')[0]}"
-        return Fact("device", "no GPU: this torch is built for the CPU only", [], "warning" if driver or on_bus else "",
-                    f"To use the GPU, install torch with CUDA: {install}" if driver or on_bus else "")
+        text, install = "no GPU: this torch is built for the CPU only", torch_version.partition("+")[0]
+        if not driver and not on_bus:
+            return Fact("device", text)
+        return Fact("device", text, None, "warning",
+                    f"To use the GPU, install torch with CUDA: pip install --force-reinstall torch=={install}")
     what = told.split(". ")[0].splitlines()[0].strip().rstrip(".") if told else "torch.cuda sees none"
     if "too old" in what:
-        return Fact("device", f"no GPU: {what}", [], "warning",
+        return Fact("device", f"no GPU: {what}", None, "warning",
                     f"Update the driver, or install a torch that is built for an older CUDA than {cuda}")
     if "no NVIDIA driver" in what:
-        return Fact("device", "no GPU: there is no NVIDIA driver", [], "warning" if on_bus else "",
+        return Fact("device", "no GPU: there is no NVIDIA driver", None, "warning" if on_bus else "",
                     "Install the driver of the NVIDIA GPU; in a container: docker run --gpus all" if on_bus else "")
-    return Fact("device", f"no GPU: {what}", [], "warning", "See CUDA_VISIBLE_DEVICES, and what nvidia-smi says")
+    return Fact("device", f"no GPU: {what}", None, "warning", "See CUDA_VISIBLE_DEVICES, and what nvidia-smi says")
 
 
 def cpu() -> Iterator[Fact]:
@@ -140,7 +143,7 @@ def cache() -> Iterator[Fact]:
         yield Fact("writable", f"no: {error.strerror or error}", False, "error",
                    "Set STYLEGAN2_CACHE to a folder that can be written to")
     size, count = _contents(folder / "ops")
-    yield Fact("operators", f"{format_bytes(size)} in {count} libraries", {"bytes": size, "libraries": count})
+    yield Fact("operators", f"{format_bytes(size)}, libraries: {count}", {"bytes": size, "libraries": count})
     existing = next(path for path in [folder, *folder.parents] if path.exists())
     free = shutil.disk_usage(existing).free
     yield Fact("free disk", format_bytes(free), free, "warning" if free < LITTLE_DISK else "",
