@@ -47,7 +47,7 @@ struct Shape {
 
 struct Launch {
   Divisor tiles_x, tiles_y, groups;  // groups of CHANNELS channels in a sample
-  bool vectors, pairs;               // whether x can be read by vectors, y written by pairs
+  bool pairs;                        // whether y can be written by pairs
 };
 
 // A tile of several channels: neighbouring threads read neighbouring channels, then neighbouring pixels.
@@ -146,8 +146,8 @@ __device__ __forceinline__ void filter_columns(const float* sums, const float* t
   }
 }
 
-template <class T, int UP, int DOWN, int CHANNELS>
-__global__ void __launch_bounds__(THREADS, 4)
+template <class T, int UP, int DOWN, int CHANNELS, bool FAST>
+__global__ void __launch_bounds__(THREADS, 3)
 separable_kernel(const T* __restrict__ x, T* __restrict__ y, const Image image, const Filter filter, const Launch grid) {
   using S = Shape<T, UP, DOWN, CHANNELS>;
   alignas(16) __shared__ float tile[S::Height::IN * S::PITCH];
@@ -159,15 +159,15 @@ separable_kernel(const T* __restrict__ x, T* __restrict__ y, const Image image, 
   const int n = grid.groups.quotient(part), c = grid.groups.remainder(part) * CHANNELS;
   const int left = S::Width::first_output(tile_x, image.pad_x), top = S::Height::first_output(tile_y, image.pad_y);
   const int column = S::Width::first_pixel(left, image.pad_x), row = S::Height::first_pixel(top, image.pad_y);
-  const int first_column = grid.vectors ? round_down<S::V>(column) : column;
+  const int first_column = FAST ? round_down<S::V>(column) : column;
 
   if (threadIdx.x < TAPS) taps[threadIdx.x] = int(threadIdx.x) < filter.fw ? filter.along<float>(threadIdx.x) : 0.f;
   const T* const from = x + n * image.x_n + int64_t(c) * image.x_c;
   const int64_t pixels = int64_t(image.out_h) * image.out_w;
   Target<T> target{y, left, top, CHANNELS};
   if constexpr (CHANNELS == 1) {
-    TileReader<T, S::Height::IN, S::COLUMNS, S::PITCH, S::STEP, THREADS>::read(tile, from, image, row, first_column,
-                                                                               true, grid.vectors, threadIdx.x);
+    TileReader<T, S::Height::IN, S::COLUMNS, S::PITCH, S::PITCH / S::STEP, S::STEP, THREADS, FAST>::read(
+        tile, from, image, row, first_column, true, threadIdx.x);
     target.y += (int64_t(n) * image.c + c) * pixels;
   } else {
     target.channels = image.c - c;
@@ -187,10 +187,10 @@ const char* run(const Upfirdn2d& p, const Device& device) {
   const int64_t tiles_x = S::Width::tiles(image.out_w, image.pad_x), tiles_y = S::Height::tiles(image.out_h, image.pad_y);
   const int64_t groups = ceil_div(p.c, CHANNELS);
   const bool pairs = is_aligned(p.y, 2 * sizeof(T)) && p.out_w % 2 == 0 && S::Width::shift(image.pad_x) == 0;
-  const Launch grid{Divisor(tiles_x), Divisor(tiles_y), Divisor(groups),
-                    CHANNELS == 1 && vectors_fit(p, 3, VECTOR_BYTES, sizeof(T)), pairs};
-  return launch(device, separable_kernel<T, UP, DOWN, CHANNELS>, p.n * groups * tiles_y * tiles_x,
-                static_cast<const T*>(p.x), static_cast<T*>(p.y), image, Filter(p), grid);
+  const Launch grid{Divisor(tiles_x), Divisor(tiles_y), Divisor(groups), pairs};
+  const bool fast = CHANNELS == 1 && whole_vectors<T>(p);
+  return launch(device, fast ? separable_kernel<T, UP, DOWN, CHANNELS, CHANNELS == 1> : separable_kernel<T, UP, DOWN, CHANNELS, false>,
+                p.n * groups * tiles_y * tiles_x, static_cast<const T*>(p.x), static_cast<T*>(p.y), image, Filter(p), grid);
 }
 
 }  // namespace

@@ -26,38 +26,50 @@ struct Extent {
 // Columns of a tile are dealt out to PHASES, so that threads which begin PHASES columns apart read neighbouring words,
 // in 32 different banks: column i is the (i / PHASES)-th of phase i % PHASES. V columns come from one 16-byte read and
 // become V / PHASES successive words of each phase. Zeros stand for what lies outside x.
-template <class T, int ROWS, int COLUMNS, int PITCH, int PHASES, int WORKERS>
+//
+// FAST: rows of x are whole vectors at aligned addresses, and the first column is a multiple of V.
+template <class T, int ROWS, int COLUMNS, int ROW_PITCH, int PHASE_PITCH, int PHASES, int WORKERS, bool FAST>
 struct TileReader {
-  static constexpr int V = VECTOR_BYTES / sizeof(T), PHASE = PITCH / PHASES, WORDS = V / PHASES;
+  static constexpr int V = VECTOR_BYTES / sizeof(T), WORDS = V / PHASES;
   static constexpr int PER_ROW = COLUMNS / V, COUNT = ROWS * PER_ROW, TURNS = (COUNT + WORKERS - 1) / WORKERS;
-  static_assert(COLUMNS % V == 0 && V % PHASES == 0 && PITCH >= COLUMNS && PITCH % PHASES == 0, "");
   static constexpr int WIDTH = WORDS < 4 ? WORDS : 4;  // of a store into shared memory
-  static_assert(PHASE % WIDTH == 0, "");
+  static_assert(COLUMNS % V == 0 && V % PHASES == 0 && PHASE_PITCH % WIDTH == 0 && ROW_PITCH % WIDTH == 0, "");
+
+  __device__ __forceinline__ static void read(float* tile, const T* x, const Image& image, int first_row, int first_column,
+                                              bool inside, int worker) {
+    if constexpr (FAST) read_vectors(tile, x, image, first_row, first_column, inside, worker);
+    else read_singly(tile, x, image, first_row, first_column, inside, worker);
+  }
 
   // All of a thread's reads are under way before the first is used.
-  __device__ __forceinline__ static void read(float* tile, const T* x, const Image& image, int first_row, int first_column,
-                                              bool inside, bool vectors, int worker) {
+  __device__ __forceinline__ static void read_vectors(float* tile, const T* x, const Image& image, int first_row,
+                                                      int first_column, bool inside, int worker) {
     Vec<T, V> raw[TURNS];
 #pragma unroll
     for (int k = 0; k < TURNS; k++) {
       const int i = worker + k * WORKERS, row = first_row + i / PER_ROW, column = first_column + i % PER_ROW * V;
-      const bool in_rows = inside && i < COUNT && row >= 0 && row < image.in_h;
-      const T* const from = x + row * image.x_h;
-      if (in_rows && vectors && column >= 0 && column + V <= image.in_w) {
-        raw[k] = load<V>(from + column);
-      } else {
-#pragma unroll
-        for (int j = 0; j < V; j++) {
-          const bool in_row = in_rows && column + j >= 0 && column + j < image.in_w;
-          if (in_row) raw[k].at[j] = from[(column + j) * image.x_w];
-          else narrow(0.f, raw[k].at[j]);
-        }
+      raw[k] = Vec<T, V>{};
+      if (inside && i < COUNT && row >= 0 && row < image.in_h && column >= 0 && column < image.in_w) {
+        raw[k] = load<V>(x + row * image.x_h + column);
       }
     }
 #pragma unroll
     for (int k = 0; k < TURNS; k++) {
       const int i = worker + k * WORKERS;
-      if (i < COUNT) write(tile + i / PER_ROW * PITCH + i % PER_ROW * WORDS, raw[k]);
+      if (i < COUNT) write(tile + i / PER_ROW * ROW_PITCH + i % PER_ROW * WORDS, raw[k]);
+    }
+  }
+
+  // For any strides; neighbouring threads read neighbouring pixels.
+  __device__ __forceinline__ static void read_singly(float* tile, const T* x, const Image& image, int first_row,
+                                                     int first_column, bool inside, int worker) {
+#pragma unroll 4
+    for (int i = worker; i < ROWS * COLUMNS; i += WORKERS) {
+      const int own_row = i / COLUMNS, own_column = i % COLUMNS;
+      const int row = first_row + own_row, column = first_column + own_column;
+      const bool in_x = inside && row >= 0 && row < image.in_h && column >= 0 && column < image.in_w;
+      tile[own_row * ROW_PITCH + own_column % PHASES * PHASE_PITCH + own_column / PHASES] =
+          in_x ? wide(x[row * image.x_h + column * image.x_w]) : 0.f;
     }
   }
 
@@ -69,10 +81,16 @@ struct TileReader {
         float words[WIDTH];
 #pragma unroll
         for (int j = 0; j < WIDTH; j++) words[j] = wide(raw.at[(k + j) * PHASES + phase]);
-        store(to + phase * PHASE + k, words);
+        store(to + phase * PHASE_PITCH + k, words);
       }
     }
   }
 };
+
+// Whether FAST holds for tiles of image planes.
+template <class T>
+bool whole_vectors(const Upfirdn2d& p) {
+  return vectors_fit(p, 3, VECTOR_BYTES, sizeof(T)) && p.in_w * int64_t(sizeof(T)) % VECTOR_BYTES == 0;
+}
 
 }  // namespace stylegan2
