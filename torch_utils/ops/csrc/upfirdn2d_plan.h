@@ -122,30 +122,31 @@ struct Plan {
   Axis across{p.up_x, p.down_x, p.pad_x, p.fw, p.out_w};
   Axis down{p.up_y, p.down_y, p.pad_y, p.fh, p.out_h};
   Taps<A> taps{p, down, across};
-  bool wide = p.c > 1 && p.x_stride[1] == 1 && p.y_stride[1] == 1 &&
-              (p.c >= FEWEST_CHANNELS || (across.up == 1 && across.down == 1));  // channels are the inner loop
-  int64_t channels = !wide ? 1 : p.c <= MOST_CHANNELS ? p.c : MOST_CHANNELS / 2;   // of a tile
-  bool planes = !wide && taps.product;                                             // many short rows at a time
-  int64_t steps = steps_of_tile(planes ? TILE / FEWEST_ROWS : TILE);               // of across.up outputs each
-  int64_t pixels = (steps - 1) * across.down + across.extent;              // of a row of inputs for a tile
-  int64_t part = wide ? pixels : ceil_div(pixels, across.down);            // pixels of one phase of down
-  int64_t row_size = wide ? pixels * channels : part * across.down;
+  bool last = p.c > 1 && p.x_stride[1] == 1 && p.y_stride[1] == 1;  // channels are consecutive
+  bool wide = last && (p.c >= FEWEST_CHANNELS || (across.up == 1 && across.down == 1));  // and are the inner loop
+  bool whole = last && !wide && taps.product && p.y_stride[3] == p.c;  // and are to be moved pixel by pixel
+  int64_t channels = whole || (wide && p.c <= MOST_CHANNELS) ? p.c : wide ? MOST_CHANNELS / 2 : 1;  // of a tile
+  bool planes = !wide && taps.product;                                // many short rows at a time
+  int64_t steps = steps_of_tile(planes ? TILE / FEWEST_ROWS : TILE);  // of across.up outputs each
+  int64_t pixels = (steps - 1) * across.down + across.extent;         // of a row of inputs for a tile
+  int64_t part = wide ? pixels : ceil_div(pixels, across.down);       // pixels of one phase of down
+  int64_t row_size = channels * (wide ? pixels : part * across.down);
   bool split_rows = !wide && across.down > 1;
-  bool input_in_place = taps.product && std::is_same_v<T, A> && (wide || p.x_stride[3] == 1);
-  bool output_in_place = std::is_same_v<T, A> && (wide || (across.up == 1 && p.y_stride[3] == 1));
+  bool input_in_place = taps.product && std::is_same_v<T, A> && (wide || p.x_stride[3] == channels);
+  bool output_in_place = std::is_same_v<T, A> && (wide || (across.up == 1 && p.y_stride[3] == channels));
   std::vector<int64_t> offsets = horizontal_offsets();
 
-  int64_t rows = std::clamp<int64_t>(TILE / std::max(row_size, steps * across.up), 1, p.out_h);  // where `planes`
+  int64_t rows = std::clamp<int64_t>(TILE / std::max(row_size, steps * across.up * channels), 1, p.out_h);  // of a tile
 
-  int64_t images() const { return wide ? p.n : p.n * p.c; }
-  int64_t work_per_row() const { return p.out_w * (wide ? p.c : 1); }
+  int64_t images() const { return wide || whole ? p.n : p.n * p.c; }
+  int64_t work_per_row() const { return p.out_w * (wide || whole ? p.c : 1); }
 
   const T* image_of_x(int64_t i) const { return static_cast<const T*>(p.x) + image(i, p.x_stride); }
   T* image_of_y(int64_t i) const { return static_cast<T*>(p.y) + image(i, p.y_stride); }
 
  private:
   int64_t image(int64_t i, const int64_t* stride) const {
-    return wide ? i * stride[0] : i / p.c * stride[0] + i % p.c * stride[1];
+    return wide || whole ? i * stride[0] : i / p.c * stride[0] + i % p.c * stride[1];
   }
 
   int64_t steps_of_tile(int64_t size) const {
@@ -159,7 +160,7 @@ struct Plan {
     for (const Phase& q : across.phases) {
       for (int64_t m = 0; m < q.count; m++) {
         const int64_t pixel = q.first - across.first + m;
-        result.push_back(wide ? pixel * channels : pixel % across.down * part + pixel / across.down);
+        result.push_back(channels * (wide ? pixel : pixel % across.down * part + pixel / across.down));
       }
     }
     return result;

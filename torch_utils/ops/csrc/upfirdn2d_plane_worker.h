@@ -7,16 +7,18 @@
 
 namespace stylegan2 {
 
-// One thread's work on many rows of one channel at a time, so that short rows cost little: a filter that is a column
-// times a row. All rows of one phase that no edge touches are one call.
+// One thread's work on many rows at a time, so that short rows cost little: of one channel in NCHW, of all channels, if
+// they are few, in channels-last. The filter is a column times a row. All rows of one phase that no edge touches are
+// one call.
 template <class T>
 class PlaneWorker {
   using A = Compute<T>;
 
  public:
   explicit PlaneWorker(const Plan<T>& plan)
-      : plan(plan), p(plan.p), vertical_offsets(plan.down.most), sheet_size(sheet_rows() * plan.row_size),
-        memory(new A[2 * sums_size() + sheet_size + results_size() + plan.steps * plan.across.up]) {
+      : plan(plan), p(plan.p), channels(plan.channels), vertical_offsets(plan.down.most),
+        sheet_size(sheet_rows() * plan.row_size),
+        memory(new A[2 * sums_size() + sheet_size + results_size() + plan.steps * plan.across.up * plan.channels]) {
     sums = memory.get();
     parts = sums + sums_size();
     sheet = parts + sums_size();
@@ -39,7 +41,8 @@ class PlaneWorker {
 
  private:
   int64_t sums_size() const { return plan.rows * plan.row_size; }
-  int64_t results_size() const { return plan.output_in_place ? 0 : plan.rows * plan.steps * plan.across.up; }
+  int64_t result_size() const { return plan.steps * plan.across.up * channels; }
+  int64_t results_size() const { return plan.output_in_place ? 0 : plan.rows * result_size(); }
 
   int64_t sheet_rows() const {
     return plan.input_in_place ? 0 : (plan.rows / plan.down.up + 1) * plan.down.down + plan.down.extent;
@@ -60,8 +63,8 @@ class PlaneWorker {
   void clear_margins() const {
     for (int64_t row = 0; row < plan.rows; row++) {
       A* start = sums + row * plan.row_size;
-      std::fill_n(start, left, A(0));
-      std::fill(start + right, start + pixels, A(0));
+      std::fill_n(start, left * channels, A(0));
+      std::fill(start + right * channels, start + pixels * channels, A(0));
     }
   }
 
@@ -82,7 +85,7 @@ class PlaneWorker {
     }
   }
 
-  A* row_of_sums(int64_t row) const { return sums + row * plan.row_size + left; }
+  A* row_of_sums(int64_t row) const { return sums + row * plan.row_size + left * channels; }
 
   // The sums at `steps` steps from t on, which see alike many rows inside the image.
   void sum_rows(const Phase& phase, int64_t t, int64_t steps, A* to) {
@@ -90,29 +93,36 @@ class PlaneWorker {
     const int64_t count = std::max<int64_t>(std::min<int64_t>(phase.count, p.in_h - first) - skip, 0);
     const A* taps = plan.taps.column.data() + phase.at + (count ? skip : 0);
     for (int64_t m = 0; m < count; m++) vertical_offsets[m] = (first + skip + m) * input_step + input_offset;
-    weighted_sum(count, input, vertical_offsets.data(), taps, to,
-                 Pieces(steps, right - left, plan.down.down * input_step, plan.down.up * plan.row_size), false);
+    const int64_t from_step = plan.down.down * input_step, to_step = plan.down.up * plan.row_size;
+    const Pieces size(steps, (right - left) * channels, from_step, to_step);
+    weighted_sum(count, input, vertical_offsets.data(), taps, to, size, false);
   }
 
   // Makes row r of x, of the type of the sums, be at input + r * input_step + input_offset.
   void read(int64_t begin, int64_t end) {
     if constexpr (std::is_same_v<T, A>) {
       if (plan.input_in_place) {
-        input = x, input_step = p.x_stride[2], input_offset = column;
+        input = x, input_step = p.x_stride[2], input_offset = column * channels;
         return;
       }
     }
     const Axis& down = plan.down;
     const int64_t first = std::clamp<int64_t>(begin / down.up * down.down + down.first, 0, p.in_h);
     const int64_t last = std::clamp<int64_t>((end - 1) / down.up * down.down + down.first + down.extent, first, p.in_h);
-    input = sheet, input_step = right - left, input_offset = -first * input_step;
+    input = sheet, input_step = (right - left) * channels, input_offset = -first * input_step;
     const T* from = x + first * p.x_stride[2] + column * p.x_stride[3];
-    if (p.x_stride[3] == 1) {
+    if (p.x_stride[3] == channels) {
       return load_pieces(from, 1, sheet, Pieces(last - first, input_step, p.x_stride[2], input_step));
     }
     for (int64_t r = 0; r < last - first; r++) {
-      load_pieces(from + r * p.x_stride[2], p.x_stride[3], sheet + r * input_step, Pieces(1, input_step, 0, 0));
+      load(from + r * p.x_stride[2], sheet + r * input_step);
     }
+  }
+
+  // One row of pixels that are not consecutive.
+  void load(const T* from, A* to) const {
+    if (plan.whole) return load_pieces(from, 1, to, Pieces(right - left, channels, p.x_stride[3], channels));
+    load_pieces(from, p.x_stride[3], to, Pieces(1, right - left, 0, 0));
   }
 
   void horizontal(int64_t rows, T* to) {
@@ -120,36 +130,39 @@ class PlaneWorker {
     const A* row = sums;
     if (plan.split_rows) {
       for (int64_t r = 0; r < rows; r++) {
-        split(sums + r * plan.row_size, pixels, across.down, plan.part, parts + r * plan.row_size);
+        split(sums + r * plan.row_size, pixels, across.down, plan.part, channels, parts + r * plan.row_size);
       }
       row = parts;
     }
     A* result = results;
-    int64_t result_step = plan.steps * across.up;
+    int64_t result_step = result_size();
     if constexpr (std::is_same_v<T, A>) {
       if (plan.output_in_place) result = to, result_step = p.y_stride[2];
     }
     for (int64_t q = 0; q < std::min<int64_t>(across.phases.size(), width); q++) {
       const Phase& phase = across.phases[q];
       weighted_sum(phase.count, row, plan.offsets.data() + phase.at, plan.taps.row.data() + phase.at,
-                   result + q * plan.steps,
-                   Pieces(rows, ceil_div(width - q, across.up), plan.row_size, result_step), false);
+                   result + q * plan.steps * channels,
+                   Pieces(rows, ceil_div(width - q, across.up) * channels, plan.row_size, result_step), false);
     }
     if (plan.output_in_place) return;
     for (int64_t r = 0; r < rows; r++) emit(results + r * result_step, to + r * p.y_stride[2]);
   }
 
   void emit(const A* result, T* to) {
-    if (plan.across.up == 1) return store_pieces(result, to, p.y_stride[3], Pieces(1, width, 0, 0));
+    const int64_t step = plan.whole ? 1 : p.y_stride[3];
+    const Pieces size(1, width * channels, 0, 0);
+    if (plan.across.up == 1) return store_pieces(result, to, step, size);
     if constexpr (std::is_same_v<T, A>) {
-      if (p.y_stride[3] == 1) return interleave(result, width, plan.across.up, plan.steps, to);
+      if (step == 1) return interleave(result, width, plan.across.up, plan.steps, channels, to);
     }
-    interleave(result, width, plan.across.up, plan.steps, line);
-    store_pieces(line, to, p.y_stride[3], Pieces(1, width, 0, 0));
+    interleave(result, width, plan.across.up, plan.steps, channels, line);
+    store_pieces(line, to, step, size);
   }
 
   const Plan<T>& plan;
   const Upfirdn2d& p;
+  const int64_t channels;
   std::vector<int64_t> vertical_offsets;
   int64_t sheet_size;
   std::unique_ptr<A[]> memory;

@@ -127,7 +127,7 @@ class RowWorker {
 
   const A* split_row(const A* row, A* to) const {
     if (!plan.split_rows) return row;
-    split(row, pixels, plan.across.down, plan.part, to);
+    split(row, pixels, plan.across.down, plan.part, 1, to);
     return to;
   }
 
@@ -154,9 +154,9 @@ class RowWorker {
     if (plan.wide) return store_pieces(results, to, 1, Pieces(width, channels, channels, p.y_stride[3]));
     if (plan.across.up == 1) return store_pieces(results, to, p.y_stride[3], Pieces(1, width, 0, 0));
     if constexpr (std::is_same_v<T, A>) {
-      if (p.y_stride[3] == 1) return interleave(results, width, plan.across.up, plan.steps, to);
+      if (p.y_stride[3] == 1) return interleave(results, width, plan.across.up, plan.steps, 1, to);
     }
-    interleave(results, width, plan.across.up, plan.steps, line);
+    interleave(results, width, plan.across.up, plan.steps, 1, line);
     store_pieces(line, to, p.y_stride[3], Pieces(1, width, 0, 0));
   }
 

@@ -87,10 +87,26 @@ inline void store_pieces(const Compute<T>* from, T* y, int64_t step, const Piece
   }
 }
 
-// to[r * length + i] = from[i * parts + r], for all there is.
+template <class A, class Size>
+inline void copy_pixel(const A* from, A* to, Size channels) {
+  for (int64_t c = 0; c < channels; c++) to[c] = from[c];
+}
+
+// Calls f(size) with the number of channels, for the usual ones as a constant.
+template <class F>
+inline void with_channels(int64_t channels, F f) {
+  switch (channels) {
+    case 1: return f(std::integral_constant<int64_t, 1>());
+    case 3: return f(std::integral_constant<int64_t, 3>());
+    case 4: return f(std::integral_constant<int64_t, 4>());
+    default: return f(channels);
+  }
+}
+
+// to[r * length + i] = from[i * parts + r], for all `count` pixels there are.
 template <class A>
-inline void split(const A* from, int64_t count, int64_t parts, int64_t length, A* to) {
-  if (parts == 2) {
+inline void split(const A* from, int64_t count, int64_t parts, int64_t length, int64_t channels, A* to) {
+  if (parts == 2 && channels == 1) {
     A* odd = to + length;
     const int64_t pairs = count / 2;
 #pragma GCC ivdep
@@ -98,15 +114,19 @@ inline void split(const A* from, int64_t count, int64_t parts, int64_t length, A
     if (count % 2) to[pairs] = from[count - 1];
     return;
   }
-  for (int64_t r = 0; r < std::min(parts, count); r++) {
-    for (int64_t i = 0; i * parts + r < count; i++) to[r * length + i] = from[i * parts + r];
-  }
+  with_channels(channels, [=](auto size) {
+    for (int64_t i = 0, at = 0; i < count; at++) {
+      for (int64_t r = 0; r < parts && i < count; r++, i++) {
+        copy_pixel(from + i * size, to + (r * length + at) * size, size);
+      }
+    }
+  });
 }
 
 // to[i * parts + r] = from[r * length + i]: split() undone.
 template <class A>
-inline void interleave(const A* from, int64_t count, int64_t parts, int64_t length, A* to) {
-  if (parts == 2) {
+inline void interleave(const A* from, int64_t count, int64_t parts, int64_t length, int64_t channels, A* to) {
+  if (parts == 2 && channels == 1) {
     const A* odd = from + length;
     const int64_t pairs = count / 2;
 #pragma GCC ivdep
@@ -114,9 +134,13 @@ inline void interleave(const A* from, int64_t count, int64_t parts, int64_t leng
     if (count % 2) to[count - 1] = from[pairs];
     return;
   }
-  for (int64_t r = 0; r < std::min(parts, count); r++) {
-    for (int64_t i = 0; i * parts + r < count; i++) to[i * parts + r] = from[r * length + i];
-  }
+  with_channels(channels, [=](auto size) {
+    for (int64_t i = 0, at = 0; i < count; at++) {
+      for (int64_t r = 0; r < parts && i < count; r++, i++) {
+        copy_pixel(from + (r * length + at) * size, to + i * size, size);
+      }
+    }
+  });
 }
 
 }  // namespace stylegan2
