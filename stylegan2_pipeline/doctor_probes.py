@@ -3,6 +3,7 @@
 torch is imported by the probes that need it: one that does not load is something to tell, too.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -164,12 +165,10 @@ PROBES: dict[str, Callable[[], Iterator[Fact]]] = {
 
 def driver_version() -> str:
     """Of NVIDIA's kernel module, from the system or from nvidia-smi; empty where there is none."""
-    try:
+    with contextlib.suppress(OSError, IndexError):
         line = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
         if found := re.search(r"\s(\d+\.\d+(\.\d+)?)\s", line):
             return found[1]
-    except (OSError, IndexError):
-        pass
     try:
         done = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
                               capture_output=True, text=True, timeout=20, check=True)
@@ -233,4 +232,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

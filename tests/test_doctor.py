@@ -1,7 +1,10 @@
 """`stylegan2 doctor`: what it finds where all is well, and where each thing is broken."""
 
 import json
+import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -99,6 +102,44 @@ OLD = "The NVIDIA driver on your system is too old (found version 11040). Please
 def test_why_there_is_no_gpu(cuda, driver, on_bus, told, text, level, remedy):
     fact = no_gpu("2.13.0+cpu", cuda, driver, on_bus, told)
     assert text in fact.text and fact.level == level and remedy in fact.remedy and bool(fact.remedy) == bool(remedy)
+
+
+def test_the_driver_as_nvidia_smi_has_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if not Path("/proc/driver/nvidia/version").exists():
+        assert doctor_probes.driver_version() == ""
+        (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 580.82.07\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    assert re.fullmatch(r"\d+\.\d+(\.\d+)?", doctor_probes.driver_version())
+
+
+def test_each_gpu_is_asked_to_compute(monkeypatch):
+    ones = torch.ones
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(name="GPU", major=8, minor=6))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (10**9, 12 * 10**9))
+
+    def only_the_first(n, device):
+        if device == "cuda:1":
+            raise RuntimeError("CUDA error: no kernel image is available\nmore")
+        return ones(n)
+
+    monkeypatch.setattr(torch, "ones", only_the_first)
+    facts = named(facts_of("gpu"))
+    assert facts["device 0"].text == "GPU, compute capability 8.6, 1.0 GB free of 12 GB"
+    assert facts["device 0"].level == "ok" and facts["device 0"].value["capability"] == "8.6"
+    assert facts["device 1"].level == "error" and "does not compute (RuntimeError: CUDA error: no kernel image" in (
+        facts["device 1"].text)
+
+
+@pytest.mark.gpu
+def test_all_is_well_on_cuda():
+    result = CliRunner().invoke(command, ["--json", "--device=cuda"], env={native.MODE: "native"})
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 0 and facts["well"] and facts["gpu"]["device_0"]["capability"]
+    assert set(facts["cuda_self_test"]) == set(native.OPERATORS)
 
 
 @pytest.mark.parametrize(("mode", "level"), [("auto", "warning"), ("native", "error"), ("reference", "")])
