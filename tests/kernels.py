@@ -15,7 +15,7 @@ from torch_utils.ops import native, recipe, toolchain
 from torch_utils.ops.build import first_error
 
 EMULATION = Path(__file__).parent / "cuda_emulation"
-KINDS = ["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)]
+KINDS = ["cpu", pytest.param("emulated", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @contextlib.contextmanager

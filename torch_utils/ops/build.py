@@ -85,7 +85,7 @@ def compile_ops(device: str, target: tuple[str, ...], tools: Tools, say: Callabl
             shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
         try:
-            say(f"Compiling the native operators for the {device.upper()}, once, into {cache}")
+            say(f"Compiling the native operators for {'CUDA' if device == 'cuda' else 'the CPU'}, once, into {cache}")
             made = _compile(work, device, target, tools)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(work, final)

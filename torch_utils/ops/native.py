@@ -28,6 +28,7 @@ from torch_utils.ops.build import Build
 from torch_utils.ops.toolchain import Missing
 
 MODE = "STYLEGAN2_OPS"
+NAMES = {"cpu": "the CPU", "cuda": "CUDA"}
 MODULES = ("bias_act", "upfirdn2d", "synthesis_act")
 COST = {"cpu": "training is slower", "cuda": "training is slower"}
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2}
@@ -199,7 +200,7 @@ def _settle(device: str, wanted: str) -> State:
     except Exception as error:  # whatever it is, a run that could go on without must not end here
         state = State(device, False, f"{type(error).__name__}: {error}", "Please report it")
     log = f" Log: {state.log}." if state.log else ""
-    what = f"the native operators for the {device.upper()} cannot be used: {state.reason}. {state.remedy}."
+    what = f"the native operators for {NAMES[device]} cannot be used: {state.reason}. {state.remedy}."
     if wanted == "native":
         raise UserError(f"{MODE}=native, but {what}{log}")
     _say(f"{what[0].upper()}{what[1:]}{log} Without them {COST[device]}; the results are the same.")
