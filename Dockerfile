@@ -27,7 +27,8 @@ FROM install AS compile
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 # torch from PyPI pins its CUDA as a version of cuda-toolkit, which is there by now: this adds the nvcc of that version
 RUN pip install --constraint constraints.txt "cuda-toolkit[nvcc,cccl]"
-ARG CUDA_ARCHS="7.5 8.0 8.6 8.9 9.0 12.0"
+# +PTX: GPUs that are none of these and newer translate it when they load it
+ARG CUDA_ARCHS="7.5 8.0 8.6 8.9 9.0+PTX 12.0"
 ENV STYLEGAN2_CACHE=/opt/stylegan2-cache STYLEGAN2_OPS_BUILD_TIMEOUT=3600
 RUN stylegan2 build-ops --cpu-level avx2 --arch "$CUDA_ARCHS"
 

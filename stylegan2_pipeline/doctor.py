@@ -126,15 +126,16 @@ def _probed(keys: list[str]) -> Iterator[tuple[str, list[Fact]]]:
             for line in process.stdout or ():
                 yield keys.pop(0), [Fact(**fields) for fields in json.loads(line)]
         if keys:
-            yield (died := keys.pop(0)), [_death(process.returncode)]
-            device, is_part, _ = died.partition("_")
-            keys = [key for key in keys if not (is_part and key.startswith(f"{device}_"))]
+            died = keys.pop(0)
+            yield died, [_death(died, process.returncode)]
+            if died not in MACHINE:
+                keys = [key for key in keys if key.partition("_")[0] != died.partition("_")[0]]
 
 
-def _death(code: int) -> Fact:
+def _death(key: str, code: int) -> Fact:
     how = signal.Signals(-code).name if code < 0 else f"code {code}"
-    return Fact("state", f"the process that looked ended with {how}", False, "error",
-                "Please report it, with what is printed above")
+    meanwhile = "" if key in MACHINE else "; until it is mended: export STYLEGAN2_OPS=reference"
+    return Fact("state", f"the process that looked ended with {how}", False, "error", f"Please report it{meanwhile}")
 
 
 def _finite(value: Any) -> Any:

@@ -44,7 +44,9 @@ def test_the_operators_are_compiled_where_they_are_looked_for():
     _, compiling, final = stages()
     archs, = words(compiling, "ARG")
     name, value = shlex.split(archs)[0].split("=")
-    assert name == "CUDA_ARCHS" and toolchain.parse_capabilities(value, name)[-1] == "12.0"
+    archs = toolchain.parse_capabilities(value, name)
+    assert name == "CUDA_ARCHS" and {"7.5", "8.0", "8.6", "8.9", "12.0"} < set(archs)
+    assert all(toolchain.covers(archs, gpu) for gpu in [(8, 7), (9, 0), (10, 0), (12, 1), (13, 0)])
     line = words(compiling, "RUN")[-1]
     assert '--arch "$CUDA_ARCHS"' in line and "--cpu-level avx2" in line
     for stage in (compiling, final):

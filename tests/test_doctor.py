@@ -247,6 +247,7 @@ def test_a_process_that_is_killed_ends_a_section_and_not_the_report(torch_module
     sections = {section.key: section for section in doctor.examine("cpu")}
     assert list(sections) == ["versions", "gpu", "cpu", "compilers", "cache", "settings", "cpu_operators"]
     assert "SIGSEGV" in sections["gpu"].facts[0].text and sections["cache"].facts[0].name == "folder"
+    assert "export STYLEGAN2_OPS=reference" in sections["cpu_operators"].facts[0].remedy
 
 
 def test_without_another_process_this_one_looks(monkeypatch):
