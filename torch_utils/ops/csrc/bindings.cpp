@@ -79,7 +79,8 @@ bool is_dense(const Tensor& x) {
 
 Tensor dense(const Tensor& x) { return is_dense(x) ? x : torch::stable::clone(x); }
 
-Tensor new_tensor(const Tensor& like, const Sizes& sizes, const Sizes& strides, std::optional<int32_t> dtype = std::nullopt) {
+Tensor new_tensor(const Tensor& like, const Sizes& sizes, const Sizes& strides,
+                  std::optional<int32_t> dtype = std::nullopt) {
   int32_t kind = 0, own = 0, index = 0;
   AtenTensorHandle out = nullptr;
   ok(aoti_torch_get_device_type(like.get(), &kind));
@@ -134,10 +135,12 @@ stylegan2::Activation activation(double alpha, double gain, std::optional<double
   return {alpha, gain, clamp.value_or(-1.0)};
 }
 
-Tensor bias_act(Tensor x, std::optional<Tensor> b, int64_t dim, double alpha, double gain, std::optional<double> clamp) {
+Tensor bias_act(Tensor x, std::optional<Tensor> b, int64_t dim, double alpha, double gain,
+                std::optional<double> clamp) {
   x = dense(x);
   Tensor y = empty_as(x);
-  stylegan2::BiasAct p{type_of(x), activation(alpha, gain, clamp), x.data_ptr(), nullptr, y.data_ptr(), x.numel(), 1, 1};
+  stylegan2::BiasAct p{
+      type_of(x), activation(alpha, gain, clamp), x.data_ptr(), nullptr, y.data_ptr(), x.numel(), 1, 1};
   if (b) {
     check_same_device(x, *b, "b");
     STD_TORCH_CHECK(b->scalar_type() == x.scalar_type() && b->dim() == 1 && b->size(0) == x.size(dim),
@@ -156,8 +159,9 @@ Tensor bias_act_grad(Tensor dy, Tensor y, double alpha, double gain, std::option
   dy = dense(dy);
   y = aligned(y, dy);
   Tensor dx = empty_as(dy);
-  check(stylegan2::bias_act_grad({type_of(dy), activation(alpha, gain, clamp), dy.data_ptr(), y.data_ptr(), dx.data_ptr(),
-                                  dy.numel()}, device_of(dy)));
+  const stylegan2::Activation act = activation(alpha, gain, clamp);
+  check(stylegan2::bias_act_grad({type_of(dy), act, dy.data_ptr(), y.data_ptr(), dx.data_ptr(), dy.numel()},
+                                 device_of(dy)));
   return dx;
 }
 

@@ -17,7 +17,8 @@ using Body = void (*)(int64_t begin, int64_t end, void* context);
 struct Device {
   int32_t index;  // of the CUDA device; of no meaning on a CPU
   void* stream;   // cudaStream_t to launch on; of no meaning on a CPU
-  // CPU: runs body(begin, end, context) over parts of [0, count), none shorter than grain but the last, on torch's threads
+  // CPU: runs body(begin, end, context) over parts of [0, count), none but the last shorter than grain, on torch's
+  // threads
   void (*parallel_for)(int64_t count, int64_t grain, Body body, void* context);
 };
 
@@ -51,8 +52,8 @@ struct BiasActGrad {
 
 // y[oy, ox] = sum over ky, kx of F[ky, kx] * u[oy * down_y + ky, ox * down_x + kx] for each of n * c images, where
 // u[j, i] = x[(j - pad_y) / up_y, (i - pad_x) / up_x] where that is whole and inside, else 0.
-// F[ky, kx] = T[ky, kx] where flip, else T[fh-1-ky, fw-1-kx]; T = f * gain, or for a separable f (one row of fw = fh taps)
-// T[ky, kx] = (f[ky] * gain) * (f[kx] * gain). Each f * gain is rounded to the type of f.
+// F[ky, kx] = T[ky, kx] where flip, else T[fh-1-ky, fw-1-kx]; T = f * gain, or for a separable f (one row of fw = fh
+// taps) T[ky, kx] = (f[ky] * gain) * (f[kx] * gain). Each f * gain is rounded to the type of f.
 struct Upfirdn2d {
   Type type;
   Type f_type;  // float32 or float64

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <type_traits>
 #include <vector>
@@ -93,14 +94,24 @@ struct Taps {
     return taps;
   }
 
-  // Whether f[y, x] = column[y] * row[x] to the precision of the sums.
+  // Whether f[y, x] = column[y] * row[x] to the precision of the sums. Where its smallest tap divides the others, as in
+  // binomial filters, both are exact.
   static bool factor(const std::vector<double>& f, const Upfirdn2d& p, std::vector<double>& column,
                      std::vector<double>& row) {
-    const auto larger = [](double a, double b) { return std::fabs(a) < std::fabs(b); };
-    const int64_t peak = std::max_element(f.begin(), f.end(), larger) - f.begin();
-    const double top = f[peak], tolerance = std::fabs(top) * (sizeof(A) == sizeof(double) ? 1e-15 : 1e-7);
-    for (int64_t x = 0; x < p.fw; x++) row[x] = top == 0 ? 1 : f[peak / p.fw * p.fw + x] / top;
-    for (int64_t y = 0; y < p.fh; y++) column[y] = f[y * p.fw + peak % p.fw];
+    const auto size = [](double tap) { return tap == 0 ? std::numeric_limits<double>::infinity() : std::fabs(tap); };
+    const auto least = std::min_element(f.begin(), f.end(), [&](double a, double b) { return size(a) < size(b); });
+    const auto smaller = [](double a, double b) { return std::fabs(a) < std::fabs(b); };
+    const auto most = std::max_element(f.begin(), f.end(), smaller);
+    const double tolerance = std::fabs(*most) * (sizeof(A) == sizeof(double) ? 1e-15 : 1e-7);
+    return factor_at(least - f.begin(), 0, f, p, column, row) ||
+           factor_at(most - f.begin(), tolerance, f, p, column, row);
+  }
+
+  static bool factor_at(int64_t pivot, double tolerance, const std::vector<double>& f, const Upfirdn2d& p,
+                        std::vector<double>& column, std::vector<double>& row) {
+    if (f[pivot] == 0) return false;
+    for (int64_t x = 0; x < p.fw; x++) row[x] = f[pivot / p.fw * p.fw + x];
+    for (int64_t y = 0; y < p.fh; y++) column[y] = f[y * p.fw + pivot % p.fw] / f[pivot];
     for (size_t i = 0; i < f.size(); i++) {
       if (!(std::fabs(f[i] - column[i / p.fw] * row[i % p.fw]) <= tolerance)) return false;
     }
