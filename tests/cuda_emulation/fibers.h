@@ -62,7 +62,9 @@ inline void start(Fiber& fiber) {
 // All threads reach the same barrier, or all have finished.
 inline void check_phase(int threads) {
   for (int i = 1; i < threads; i++) {
-    if (fibers[i].finished != fibers[0].finished) fail("some threads of a block left before a barrier", fibers[0].barrier);
+    if (fibers[i].finished != fibers[0].finished) {
+      fail("some threads of a block left before a barrier", fibers[0].barrier);
+    }
     if (!fibers[0].finished && fibers[i].barrier != fibers[0].barrier) {
       fail("threads of a block wait at different barriers", fibers[0].barrier);
     }

@@ -41,7 +41,7 @@ inline uint16_t to_float16(float value) {
 inline float from_float16(uint16_t bits) {
   const uint32_t sign = uint32_t(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
   if (exponent == 31) return float_of(sign | 0x7f800000 | fraction << 13);
-  const float size = exponent ? std::ldexp(float(fraction + 1024), int(exponent) - 25) : std::ldexp(float(fraction), -24);
+  const float size = exponent ? std::ldexp(fraction + 1024.f, int(exponent) - 25) : std::ldexp(float(fraction), -24);
   return sign ? -size : size;
 }
 

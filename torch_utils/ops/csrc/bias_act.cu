@@ -8,7 +8,7 @@
 namespace stylegan2 {
 namespace {
 
-constexpr int UNROLL = 4;  // 64 bytes a thread in flight; 8 blocks of 256 then keep 128 KB of a multiprocessor's in flight
+constexpr int UNROLL = 4;  // 64 bytes a thread in flight: 64 KB for a multiprocessor that holds 4 blocks
 
 enum class Bias {
   none,
@@ -154,7 +154,8 @@ const char* bias_act(const BiasAct& p, const Device& device) {
 }
 
 const char* bias_act_grad(const BiasActGrad& p, const Device& device) {
-  const bool vectors = is_aligned(p.dy, VECTOR_BYTES) && is_aligned(p.y, VECTOR_BYTES) && is_aligned(p.dx, VECTOR_BYTES);
+  const bool vectors =
+      is_aligned(p.dy, VECTOR_BYTES) && is_aligned(p.y, VECTOR_BYTES) && is_aligned(p.dx, VECTOR_BYTES);
   return for_type(p.type, [&](auto zero) {
     using T = decltype(zero);
     return vectors ? run_grad<T, VECTOR_BYTES / sizeof(T)>(p, device) : run_grad<T, 1>(p, device);

@@ -121,20 +121,23 @@ struct LongDivisor {
 template <class Index> struct DivisorOf { using type = Divisor; };
 template <> struct DivisorOf<uint64_t> { using type = LongDivisor; };
 
-// Activation in the type of sums. Without a clamp it is nan, which no number exceeds.
+// Activation in the type of sums. Without a clamp it is nan, which no number exceeds. All choices are between numbers
+// already at hand, so that they become selections and not branches.
 template <class S>
 struct Act {
-  S alpha, gain, clamp;
+  S rising, falling, clamp;  // slopes of the two sides
 
-  explicit Act(const Activation& a) : alpha(S(a.alpha)), gain(S(a.gain)), clamp(a.clamp < 0 ? S(NAN) : S(a.clamp)) {}
+  explicit Act(const Activation& a)
+      : rising(S(a.gain)), falling(S(a.gain * a.alpha)), clamp(a.clamp < 0 ? S(NAN) : S(a.clamp)) {}
   __device__ __forceinline__ S value(S t) const {
-    const S y = gain * (t > 0 ? t : alpha * t);
-    return y > clamp ? clamp : y < -clamp ? -clamp : y;
+    const S y = t * (t > 0 ? rising : falling), floor = -clamp;
+    const S above = y < floor ? floor : y;
+    return above > clamp ? clamp : above;
   }
   // dy * slope, where the output was y
   __device__ __forceinline__ S gradient(S dy, S y) const {
-    const S dx = dy * (y > 0 ? gain : gain * alpha);
-    return (y < 0 ? -y : y) >= clamp ? S(0) : dx;
+    const S dx = dy * (y > 0 ? rising : falling), size = y < 0 ? -y : y;
+    return size >= clamp ? S(0) : dx;
   }
 };
 

@@ -118,9 +118,9 @@ const char* synthesis_act(const SynthesisAct& p, const Device& device) {
   return for_type(p.type, [&](auto zero) {
     using T = decltype(zero);
     constexpr int V = VECTOR_BYTES / sizeof(T);
-    const bool small = p.n * (p.c + GROUP) * (p.pixels + GROUP) < SMALL;  // more than units of one element
-    if (vectors_fit(p, V) && p.n * (p.c + GROUP) * (p.pixels + GROUP) / V < SMALL) return run<T, V, uint32_t>(p, device);
-    return small ? run<T, 1, uint32_t>(p, device) : run<T, 1, uint64_t>(p, device);
+    const int64_t units = p.n * (p.c + GROUP) * (p.pixels + GROUP);  // of one element, at most
+    if (vectors_fit(p, V) && units / V < SMALL) return run<T, V, uint32_t>(p, device);
+    return units < SMALL ? run<T, 1, uint32_t>(p, device) : run<T, 1, uint64_t>(p, device);
   });
 }
 

@@ -1,5 +1,6 @@
-// The gradient of synthesis_act on CUDA: one pass writes dx and sums, for each sample and channel, g * x, g * noise and g
-// over the pixels. Blocks sum chunks of pixels, each in one order; a second kernel adds the chunks, in theirs: no atomics.
+// The gradient of synthesis_act on CUDA: one pass writes dx and sums, for each sample and channel, g * x, g * noise and
+// g over the pixels. Blocks sum chunks of pixels, each in one order; a second kernel adds the chunks, in theirs: there
+// are no atomics, and the sums are the same from run to run.
 
 #include "cuda_common.cuh"
 
@@ -60,8 +61,8 @@ struct Backward {
   }
 };
 
-// parts[s][t] becomes the sum of parts[s][t + k * step] for k in [0, count), where k = 0 is this thread's own, by halves:
-// in the same order always. All threads of a block call it, each with its own k.
+// parts[s][t] of each thread with k = 0 becomes the sum over the `count` threads t + k * step, by halves: in the same
+// order always. All threads of a block call it, each with its own k.
 template <class S, int N>
 __device__ __forceinline__ void add_up(S (&parts)[N][THREADS], int k, int count, int step) {
   for (int half = count / 2; half > 0; half /= 2) {

@@ -54,7 +54,8 @@ __global__ void __launch_bounds__(THREADS, 3) generic_kernel(const Generic<Index
     const T* from = x + iy * p.x_h + ix * p.x_w;
     S row = 0;
     for (int64_t k = kx, i = ix; k < p.w.taps && i < p.w.in; k += p.w.up, i++, from += p.x_w) {
-      row += wide(*from) * (p.filter.separable ? p.filter.template along<S>(int(k)) : p.filter.template at<S>(int(ky), int(k)));
+      const Filter& f = p.filter;
+      row += wide(*from) * (f.separable ? f.along<S>(int(k)) : f.at<S>(int(ky), int(k)));
     }
     sum += p.filter.separable ? row * p.filter.template along<S>(int(ky)) : row;
   }

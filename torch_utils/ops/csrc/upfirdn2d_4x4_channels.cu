@@ -54,7 +54,8 @@ template <int V, int PENDING>
 using Sums = float[PENDING][COLS][V];
 
 template <class T, int V, int UP, int DOWN, int PENDING>
-__device__ __forceinline__ void add(Sums<V, PENDING>& sum, const Pixels<T, V, UP, DOWN>& pixels, const float (&f)[TAPS * TAPS]) {
+__device__ __forceinline__ void add(Sums<V, PENDING>& sum, const Pixels<T, V, UP, DOWN>& pixels,
+                                    const float (&f)[TAPS * TAPS]) {
 #pragma unroll
   for (int r = 0; r < DOWN; r++) {
 #pragma unroll
@@ -107,7 +108,8 @@ channels_kernel(const T* __restrict__ x, T* __restrict__ y, const Image image, c
   rest = grid.tiles_x.quotient(rest);
   const int tile_y = grid.tiles_y.remainder(rest), n = grid.tiles_y.quotient(rest);
   const int c = (tile_c * grid.lanes + (threadIdx.x & (grid.lanes - 1))) * V;
-  const int ox = (tile_x * (THREADS >> grid.lanes_log2) + (threadIdx.x >> grid.lanes_log2)) * COLS - S::shift(image.pad_x);
+  const int turn_x = tile_x * (THREADS >> grid.lanes_log2) + (threadIdx.x >> grid.lanes_log2);
+  const int ox = turn_x * COLS - S::shift(image.pad_x);
   const int oy = tile_y * ROWS - S::shift(image.pad_y);
   if (c >= image.c || ox >= image.out_w) return;
 
@@ -163,7 +165,7 @@ const char* upfirdn2d_4x4_channels(const Upfirdn2d& p, const Device& device) {
       constexpr int UP = decltype(up)::value, DOWN = decltype(down)::value;
       // 8 bytes: a warp then reads 256 in a row. With 16 there would be twice the sums and pixels to hold in registers.
       constexpr int V = 8 / sizeof(T);
-      const bool vectors = p.c % V == 0 && vectors_fit(p, 1, V * sizeof(T), sizeof(T)) && is_aligned(p.y, V * sizeof(T));
+      const bool vectors = p.c % V == 0 && vectors_fit(p, 1, 8, sizeof(T)) && is_aligned(p.y, 8);
       return vectors ? run<T, V, UP, DOWN>(p, device) : run<T, 1, UP, DOWN>(p, device);
     });
   });

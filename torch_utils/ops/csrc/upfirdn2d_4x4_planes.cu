@@ -1,8 +1,8 @@
 // upfirdn2d on CUDA for filters of up to 4x4 taps, where an image plane is contiguous in y (NCHW).
 //
-// A block brings tiles of x into shared memory, as float, and each thread makes ROWS x COLS outputs of one: it walks down
-// its few columns, and adds each row of pixels to all the outputs that the row has a part in. So an output costs its
-// products (4 with up = 2, else 16) and 1 to 7 reads of shared memory. What remains, where to read and to store, is
+// A block brings tiles of x into shared memory, as float, and each thread makes ROWS x COLS outputs of one: it walks
+// down its few columns, and adds each row of pixels to all the outputs that the row has a part in. So an output costs
+// its products (4 with up = 2, else 16) and 1 to 8 reads of shared memory. What remains, where to read and to store, is
 // shared by a thread's 8 to 32 outputs: at 16 bits a number, instructions would else take longer than memory.
 
 #include "upfirdn2d_tile.cuh"
@@ -14,8 +14,8 @@ constexpr int TAPS = 4;
 
 constexpr int round_up(int i, int step) { return (i + step - 1) / step * step; }
 
-// A row pitch, from `words` on, with which the rows that a warp reads at once, of `lanes` words each and `rows` apart, fall
-// into different banks. Some have none: two of their rows then share banks.
+// A row pitch, from `words` on, with which the rows that a warp reads at once, of `lanes` words each and `rows` apart,
+// fall into different banks. Some have none: two of their rows then share banks.
 constexpr int spread(int words, int step, int rows, int lanes) {
   for (int pitch = words; lanes < 32 && pitch < words + 32; pitch += step) {
     if (rows * pitch % (2 * lanes) == lanes) return pitch;
@@ -23,7 +23,7 @@ constexpr int spread(int words, int step, int rows, int lanes) {
   return words;
 }
 
-// The shape of a block: LANES x GROUPS threads for a tile, and as many tiles, of successive planes, as make 256 threads.
+// A block is LANES x GROUPS threads for a tile, and as many tiles, of successive planes, as make 256 threads.
 //              outputs of a thread   of a tile   tiles   shared memory (16-bit types)
 //   up = 2            4 x 8           64 x 64      2        15 KB
 //   1/1               4 x 8           64 x 64      2        46 KB
@@ -73,8 +73,8 @@ __device__ __forceinline__ void add_row(float (&sum)[S::ROWS][S::COLS], const fl
   }
 }
 
-// FAST: x is read by vectors (see TileReader), and a thread's COLS outputs are in the image or out of it together, and at
-// an aligned address.
+// FAST: x is read by vectors (see TileReader), and a thread's COLS outputs lie in the image or outside together, at an
+// aligned address.
 template <class T, int UP, int DOWN, bool SMALL_PLANES, bool FAST>
 __global__ void __launch_bounds__(THREADS, 3)
 planes_kernel(const T* __restrict__ x, T* __restrict__ y, const Image image, const Filter filter, const Launch grid) {
@@ -139,14 +139,16 @@ template <class T, int UP, int DOWN, bool SMALL_PLANES>
 const char* run(const Upfirdn2d& p, const Device& device) {
   using S = Shape<T, UP, DOWN, SMALL_PLANES>;
   const Image image(p);
-  const int64_t tiles_x = S::Width::tiles(image.out_w, image.pad_x), tiles_y = S::Height::tiles(image.out_h, image.pad_y);
+  const int64_t tiles_x = S::Width::tiles(image.out_w, image.pad_x);
+  const int64_t tiles_y = S::Height::tiles(image.out_h, image.pad_y);
   const int64_t planes = p.n * p.c;
   const Launch grid{Divisor(tiles_x), Divisor(tiles_y), Divisor(p.c), int32_t(planes)};
   const bool fast = whole_vectors<T>(p) && is_aligned(p.y, S::COLS * sizeof(T)) && p.out_w % S::COLS == 0 &&
                     S::Width::shift(image.pad_x) == 0;
-  return launch(device, fast ? planes_kernel<T, UP, DOWN, SMALL_PLANES, true> : planes_kernel<T, UP, DOWN, SMALL_PLANES, false>,
-                ceil_div(planes, S::PLANES) * tiles_y * tiles_x, static_cast<const T*>(p.x), static_cast<T*>(p.y), image,
-                Filter(p), grid);
+  const auto kernel =
+      fast ? planes_kernel<T, UP, DOWN, SMALL_PLANES, true> : planes_kernel<T, UP, DOWN, SMALL_PLANES, false>;
+  return launch(device, kernel, ceil_div(planes, S::PLANES) * tiles_y * tiles_x, static_cast<const T*>(p.x),
+                static_cast<T*>(p.y), image, Filter(p), grid);
 }
 
 }  // namespace

@@ -35,8 +35,8 @@ struct TileReader {
   static constexpr int WIDTH = WORDS < 4 ? WORDS : 4;  // of a store into shared memory
   static_assert(COLUMNS % V == 0 && V % PHASES == 0 && PHASE_PITCH % WIDTH == 0 && ROW_PITCH % WIDTH == 0, "");
 
-  __device__ __forceinline__ static void read(float* tile, const T* x, const Image& image, int first_row, int first_column,
-                                              bool inside, int worker) {
+  __device__ __forceinline__ static void read(float* tile, const T* x, const Image& image, int first_row,
+                                              int first_column, bool inside, int worker) {
     if constexpr (FAST) read_vectors(tile, x, image, first_row, first_column, inside, worker);
     else read_singly(tile, x, image, first_row, first_column, inside, worker);
   }
