@@ -78,6 +78,17 @@ def test_a_build_happens_once(cache, compiler, tmp_path):
     assert calls(tmp_path) == STEPS and len(said) == 1
 
 
+def test_a_build_is_no_larger_than_needed_and_others_may_read_it(cache, compiler):
+    umask = os.umask(0o022)
+    try:
+        made = compile_ops(compiler(WORKS))
+    finally:
+        os.umask(umask)
+    assert {path.name for path in made.folder.iterdir()} - {".ninja_log", ".ninja_deps"} == {
+        "build.log", "build.ninja", "manifest.json", "stylegan2_cpu.so"}
+    assert made.folder.stat().st_mode & 0o777 == 0o755 and made.library.stat().st_mode & 0o044 == 0o044
+
+
 def test_another_compiler_builds_anew(cache, compiler, tmp_path):
     compile_ops(compiler(WORKS))
     compile_ops(compiler(WORKS + " # another"))

@@ -14,8 +14,8 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,8 +83,9 @@ def compile_ops(device: str, target: tuple[str, ...], tools: Tools, say: Callabl
             _raise_remembered(attempt)
         for left in cache.glob("building-*"):  # by a process that was killed: only the holder of the lock builds
             shutil.rmtree(left, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+        work = cache / f"building-{uuid.uuid4().hex}"
         try:
+            work.mkdir()  # not a private folder: one user may build for others
             say(f"Compiling the native operators for {'CUDA' if device == 'cuda' else 'the CPU'}, once, into {cache}")
             made = _compile(work, device, target, tools)
             shutil.rmtree(final, ignore_errors=True)
@@ -116,6 +117,8 @@ def _compile(work: Path, device: str, target: tuple[str, ...], tools: Tools) -> 
         raise BuildFailure(f"compiling took longer than {time_limit():.0f} s", f"Set {TIME_LIMIT} to more seconds", log)
     if code or not made.library.exists():
         raise BuildFailure(f"compiling failed ({first_error(log.read_text(errors='replace'))})", AGAIN, log)
+    for left in work.glob("*.o"):
+        left.unlink()
     made = replace(made, sha256=_sha256(made.library))
     (work / "manifest.json").write_text(json.dumps(asdict(made) | {"folder": None}, indent=1))
     return made
