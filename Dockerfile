@@ -38,6 +38,7 @@ COPY --from=compile /opt/stylegan2-cache /opt/stylegan2-cache
 # whoever runs it may add to the cache (downloads, statistics), and nobody may change the libraries in it
 RUN useradd --uid 1000 --create-home stylegan2 && chmod 1777 /opt/stylegan2-cache && \
     mkdir /work && chown stylegan2:stylegan2 /work
+# HOME and USER: torch asks for the user's name, and with --user there may be none
 ENV PATH=/opt/venv/bin:$PATH STYLEGAN2_CACHE=/opt/stylegan2-cache HOME=/tmp USER=stylegan2 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER stylegan2

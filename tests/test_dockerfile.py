@@ -57,6 +57,7 @@ def test_it_runs_the_command_as_a_user_on_a_volume():
     final = stages()[-1]
     order = [word for word, _ in final]
     assert words(final, "USER") == ["stylegan2"] and words(final, "VOLUME") == ["/work"]
+    assert "HOME=/tmp USER=stylegan2" in words(final, "ENV")[0]
     assert order.index("USER") < order.index("WORKDIR") and words(final, "ENTRYPOINT") == ['["stylegan2"]']
 
 
