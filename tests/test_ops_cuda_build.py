@@ -41,6 +41,7 @@ def test_kernels_compile_for_every_target_without_spilling(source, newest, tmp_p
     assert set(used) == {("0", "0", "0")}
 
 
+@pytest.mark.slow
 def test_the_library_links_loads_and_registers_every_operator(newest):
     tools = nvcc_or_skip()
     made = build.compile_ops("cuda", (newest,), tools, print)

@@ -46,7 +46,7 @@ class Build:
     compilers: str
     versions: str
     seconds: float
-    sha256: str = ""
+    sha256: str
 
     @property
     def library(self) -> Path:
@@ -111,15 +111,16 @@ def _compile(work: Path, device: str, target: tuple[str, ...], tools: Tools) -> 
     (work / "build.ninja").write_text(recipe.ninja_file(device, target, tools))
     began = time.monotonic()
     code = _run([str(tools.ninja), "-C", str(work)], log)
-    versions = ", ".join(f"{t.name} {toolchain.version_of(t)}" for t in (tools.cxx, tools.nvcc) if t)
-    made = Build(work, device, target, tools.identity, versions, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    library = work / recipe.library_name(device)
     if code is None:
         raise BuildFailure(f"compiling took longer than {time_limit():.0f} s", f"Set {TIME_LIMIT} to more seconds", log)
-    if code or not made.library.exists():
+    if code or not library.exists():
         raise BuildFailure(f"compiling failed ({first_error(log.read_text(errors='replace'))})", AGAIN, log)
     for left in work.glob("*.o"):
         left.unlink()
-    made = replace(made, sha256=_sha256(made.library))
+    versions = ", ".join(f"{tool.name} {toolchain.version_of(tool)}" for tool in (tools.cxx, tools.nvcc) if tool)
+    made = Build(work, device, target, tools.identity, versions, seconds, _sha256(library))
     (work / "manifest.json").write_text(json.dumps(asdict(made) | {"folder": None}, indent=1))
     return made
 
