@@ -34,8 +34,8 @@ def main(resolution: int, batch: int | None, channels: str, precision: str, augp
     """Time every distinct call of a native operator in one training pass of the model, forward and backward.
 
     Printed per call: milliseconds of the native kernel, how much longer the pure-torch reference and the plain
-    composition of torch functions take, and the bytes that must move per second; on CUDA also as a share of what
-    copying as many bytes takes, the limit of the device.
+    composition of torch functions on NCHW images take, and the bytes that must move per second; on CUDA also as a
+    share of what copying as many bytes takes, the limit of the device.
 
     \b
     Examples:
@@ -81,7 +81,7 @@ def measured(call: Call, device: torch.device, seconds: float) -> dict[str, Any]
         moved = bytes_of(args, op(*args))
         variants: dict[str, Callable[[], object]] = {
             "native": functools.partial(op, *args), "reference": functools.partial(reference, *args),
-            "plain": functools.partial(composed, *args)}
+            "plain": functools.partial(composed, *(a.contiguous() if isinstance(a, torch.Tensor) else a for a in args))}
         if device.type == "cuda":
             source = torch.empty(moved // 2, dtype=torch.uint8, device=device)
             target = torch.empty_like(source)

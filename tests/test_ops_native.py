@@ -288,3 +288,15 @@ def test_compiles_without_graph_breaks(device):
             expected = [y, *grads]
     for actual, wanted in zip([y, *grads], expected, strict=True):
         torch.testing.assert_close(actual, wanted)
+
+
+@pytest.mark.parametrize("up_down", [(1, 1), (2, 1), (1, 2)], ids=str)
+def test_images_larger_than_the_caches(device, up_down):
+    """Results that large are written past the caches."""
+    up, down = up_down
+    x = torch.randn(1, 64, 330 // up * down, 301 // up * down, device=device).contiguous(
+        memory_format=torch.channels_last)
+    y = upfirdn2d(x, FILTERS["4x4"].to(device), up, down, 2)
+    assert y.numel() * 4 > 2**24
+    with native.reference():
+        close(y, upfirdn2d(x.double(), FILTERS["4x4"].to(device), up, down, 2), torch.float32)

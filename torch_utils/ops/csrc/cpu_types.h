@@ -31,7 +31,7 @@ template <class T>
 using Compute = typename ComputeOf<T>::type;
 
 template <class To, class From>
-inline To bit_cast(From value) {
+inline To bit_cast(const From& value) {
   static_assert(sizeof(To) == sizeof(From));
   To result;
   std::memcpy(&result, &value, sizeof result);
