@@ -136,6 +136,14 @@ def test_a_mode_that_there_is_not(tmp_path):
     assert done.returncode == 2 and "STYLEGAN2_OPS=fast is none of auto, native and reference" in done.stderr
 
 
+def test_a_user_without_a_name():
+    """As in a container run with --user; torch would fail to register any operator."""
+    nameless = ("import os, pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n"
+                "for name in ('USER', 'LOGNAME', 'LNAME', 'USERNAME'): os.environ.pop(name, None)\n")
+    done = python("-c", nameless + CALL)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 def test_ranks_tell_once(empty_cache):
     assert python("-c", CALL, STYLEGAN2_CACHE=empty_cache, LOCAL_RANK="1", **NO_COMPILER).stderr == ""
 

@@ -60,6 +60,14 @@ def test_where_nvcc_is_looked_for(empty_machine, monkeypatch):
         toolchain.find_nvcc()
 
 
+def test_the_compiler_that_cxx_names(empty_machine, monkeypatch):
+    usual, other = (program(empty_machine / "bin" / name) for name in ("g++", "other-g++"))
+    program(empty_machine / "bin" / "ccache")
+    for value, found in [("", usual), ("other-g++", other), ("ccache other-g++ -m64", other), ("gone-g++", usual)]:
+        monkeypatch.setenv("CXX", value)
+        assert toolchain.find_cxx() == found
+
+
 def test_a_replaced_compiler_has_another_identity(empty_machine):
     program(empty_machine / "bin" / "ninja")
     cxx = program(empty_machine / "bin" / "g++")

@@ -6,6 +6,7 @@ Nothing here runs a compiler but `known_capabilities`, so that looking costs nex
 import functools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sysconfig
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+LAUNCHERS = ("ccache", "sccache", "distcc", "icecc")
 USUAL_NVCC = Path("/usr/local/cuda/bin/nvcc")
 CPU_LEVELS = {  # name -> (flags of /proc/cpuinfo that it needs, compiler flags); the best first
     "avx512": (("avx2", "fma", "f16c", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"),
@@ -53,8 +55,9 @@ def find_tools(device: str, cuda_version: str | None = None) -> Tools:
 
 
 def find_cxx() -> Path:
-    """$CXX, or the first of the usual compilers on PATH."""
-    for name in filter(None, [os.environ.get("CXX", "").split(" ")[0], "g++", "c++", "clang++"]):
+    """The compiler that $CXX names, whatever launcher stands before it, or the first of the usual ones on PATH."""
+    named = [word for word in shlex.split(os.environ.get("CXX", "")) if Path(word).name not in LAUNCHERS]
+    for name in [*named[:1], "g++", "c++", "clang++"]:
         if found := shutil.which(name):
             return Path(found)
     raise Missing("there is no C++ compiler on PATH", "Install one: apt install g++, or conda install gxx")
