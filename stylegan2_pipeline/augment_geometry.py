@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan2_pipeline.augment_draws import Parameters
+from torch_utils.ops.grid_sample import grid_sample
 from torch_utils.ops.upfirdn2d import downsample2d, upsample2d
 
 SYM6 = [  # the low-pass filter of the symlet wavelet with six vanishing moments
@@ -82,7 +83,7 @@ def warp(images: Tensor, inverse: Tensor, f: Tensor) -> Tensor:
     to_unit = _scaling_of(2 / x.shape[3], 2 / x.shape[2])
     theta = (to_unit @ to_input @ _scaling_of(out_w / 2, out_h / 2))[:, :2]
     grid = F.affine_grid(theta.to(images, non_blocking=True), [len(x), x.shape[1], out_h, out_w], align_corners=False)
-    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    x = grid_sample(x, grid)
     return downsample2d(x, f, padding=-2 * REACH, flip_filter=True)
 
 

@@ -1,0 +1,64 @@
+"""Bilinear sampling at given places, differentiable with respect to the image any number of times.
+
+R1 differentiates through the augmentation twice, and torch.nn.functional.grid_sample can be differentiated once in some
+versions of torch (2.11). Sampling is linear in the image: it and its transpose are each other's derivative.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BILINEAR, ZEROS, ALIGN_CORNERS = 0, 0, False
+
+
+def grid_sample(x: Tensor, grid: Tensor) -> Tensor:
+    """x [N,C,H,W] at the places grid [N,H',W',2] of the same type: (x, y), -1 and 1 being the outer edges of the image.
+
+    Outside the image are zeros. Returns [N,C,H',W']. The places are constant: no derivative with respect to them.
+    """
+    assert x.ndim == 4 and grid.ndim == 4 and x.dtype == grid.dtype and not grid.requires_grad
+    return torch.ops.stylegan2.grid_sample(x, grid)
+
+
+@torch.library.custom_op("stylegan2::grid_sample", mutates_args=())
+def _sample(x: Tensor, grid: Tensor) -> Tensor:
+    return torch.ops.aten.grid_sampler_2d(x, grid, BILINEAR, ZEROS, ALIGN_CORNERS).contiguous()
+
+
+@torch.library.custom_op("stylegan2::grid_sample_grad", mutates_args=())
+def _spread(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
+    """The transpose: each number of dy [N,C,H',W'] to the pixels of an image of size [H,W] that it was taken from."""
+    image = dy.new_zeros([]).expand(*dy.shape[:2], *size)  # only its size counts
+    wanted = [True, False]
+    dx, _ = torch.ops.aten.grid_sampler_2d_backward(dy, image, grid, BILINEAR, ZEROS, ALIGN_CORNERS, wanted)
+    return dx.contiguous()
+
+
+@_sample.register_fake
+def _(x: Tensor, grid: Tensor) -> Tensor:
+    return x.new_empty([*x.shape[:2], *grid.shape[1:3]])
+
+
+@_spread.register_fake
+def _(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
+    return dy.new_empty([*dy.shape[:2], *size])
+
+
+def _save_sample(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    x, grid = inputs
+    ctx.size = list(x.shape[2:])
+    ctx.save_for_backward(grid)
+
+
+def _save_spread(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+
+
+_sample.register_autograd(
+    lambda ctx, dy: (torch.ops.stylegan2.grid_sample_grad(dy, ctx.saved_tensors[0], ctx.size), None),
+    setup_context=_save_sample)
+_spread.register_autograd(
+    lambda ctx, ddx: (torch.ops.stylegan2.grid_sample(ddx, ctx.saved_tensors[0]), None, None),
+    setup_context=_save_spread)
