@@ -1,5 +1,6 @@
 # make demo   from nothing to a trained generator on sample data
 # make test   the fast tests; `make test-all` all of them; `make test-gpu` those that need a CUDA device
+# make bench  the native operators against pure torch, on the GPU where there is one; BENCH_ARGS="--help" says more
 # Variables: PYTHON (3.11 or later), VENV, TORCH (another torch version), PIP_ARGS (e.g. an index of CPU builds)
 
 PYTHON ?= python3
@@ -7,12 +8,13 @@ VENV   ?= .venv
 TORCH  ?=
 PIP_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 PY := $(VENV)/bin/python
 CONSTRAINTS := $(VENV)/constraints.txt
 INSTALLED := $(VENV)/.installed$(if $(TORCH),-$(TORCH))
 
-.PHONY: demo test test-all test-gpu lint types install clean
+.PHONY: demo test test-all test-gpu bench lint types install clean
 
 demo: $(INSTALLED)
 	$(PY) -m stylegan2_pipeline demo $(DEMO_ARGS)
@@ -25,6 +27,9 @@ test-all: $(INSTALLED)
 
 test-gpu: $(INSTALLED)
 	$(PY) -m pytest -m gpu
+
+bench: $(INSTALLED)
+	$(PY) -m benchmarks.ops $(BENCH_ARGS)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

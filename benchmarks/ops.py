@@ -102,8 +102,9 @@ def layout(spec: Spec) -> str:
 def detail(call: Call) -> str:
     """What tells this call from others of its shape."""
     if call.name == "upfirdn2d":
-        _, f, up, down, *_ = call.args
-        return f"{'x'.join(map(str, f.shape))} taps, up {up[0]}, down {down[0]}"
+        _, f, up, down, _, flip, _ = call.args
+        factors = f", up {up[0]}" * (up[0] > 1) + f", down {down[0]}" * (down[0] > 1)
+        return f"{'x'.join(map(str, f.shape))} taps{factors}{', flipped' * flip}"
     parts = {"bias_act": ["", "b"], "bias_act_grad": ["", ""], "synthesis_act": ["", "scale", "noise", "", "b"],
              "synthesis_act_grad": ["", "", "x", "scale", "noise", "sum"]}[call.name]
     return ", ".join(part for part, arg in zip(parts, call.args, strict=False) if part and arg not in (None, False))

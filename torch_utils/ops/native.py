@@ -216,7 +216,7 @@ def _settle(device: str, wanted: str) -> State:
     what = f"the native operators for {NAMES[device]} cannot be used: {state.reason}. {state.remedy}."
     if wanted == "native":
         raise UserError(f"{MODE}=native, but {what}{log}")
-    _say(f"{what[0].upper()}{what[1:]}{log} Without them {COST[device]}; the results are the same.")
+    _say(f"{what[0].upper()}{what[1:]}{log} Without them {COST[device]}; the results are the same but for rounding.")
     return state
 
 
