@@ -88,13 +88,16 @@ def piecewise_linear(
 def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
     x, b = pattern(2, 6, 5, 8, device=device, dtype=dtype), pattern(6, device=device, dtype=dtype)
     last = x.contiguous(memory_format=torch.channels_last)
+    wide, wide_b = pattern(2, 32, 4, 8, device=device, dtype=dtype), pattern(32, device=device, dtype=dtype)
     return [(x, b, 1, 0.2, 1.5, 0.5), (last, b, 1, 0.2, 1.5, None), (x[:, :, 0, 0], b, 1, 0.0, 1.0, None),
-            (x[:, :, 1:4, 2:5], None, 0, 1.0, 1.0, 0.25)]
+            (x[:, :, 1:4, 2:5], None, 0, 1.0, 1.0, 0.25), (wide, wide_b, 1, 0.2, 1.5, 0.5),
+            (wide.contiguous(memory_format=torch.channels_last), wide_b, 1, 0.2, 1.5, 0.5)]
 
 
 def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
     dy, y = pattern(2, 6, 5, 8, device=device, dtype=dtype), pattern(2, 6, 8, 5, device=device, dtype=dtype).mT
-    return [(dy, y, 0.2, 1.5, 0.5), (dy.mT, y.mT, 0.0, 1.0, None)]
+    wide = pattern(2, 32, 4, 8, device=device, dtype=dtype)
+    return [(dy, y, 0.2, 1.5, 0.5), (dy.mT, y.mT, 0.0, 1.0, None), (wide, wide.flip([1]), 0.2, 1.5, 0.5)]
 
 
 def bias_act_reference(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, clamp: float | None) -> Tensor:

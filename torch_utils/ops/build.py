@@ -25,6 +25,8 @@ from torch_utils.ops import recipe, toolchain
 from torch_utils.ops.toolchain import Missing, Tools
 
 TIME_LIMIT = "STYLEGAN2_OPS_BUILD_TIMEOUT"
+HEEDED = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH")  # by compilers
+OLDER_CXX = "Install an older g++ and name it: export CXX=g++-13"
 AGAIN = "After mending it: stylegan2 build-ops"
 
 
@@ -46,6 +48,7 @@ class Build:
     compilers: str
     versions: str
     seconds: float
+    finished_at: float  # seconds since the epoch
     sha256: str
 
     @property
@@ -60,8 +63,8 @@ def cache_folder(device: str) -> Path:
 
 def finished(device: str) -> list[Build]:
     """What has been built and is whole, the newest first."""
-    manifests = sorted(cache_folder(device).glob("*/manifest.json"), key=os.path.getmtime, reverse=True)
-    return [build for build in map(_read, manifests) if build]
+    manifests = [path for path in cache_folder(device).glob("*/manifest.json") if path.parent.name[:9] != "building-"]
+    return sorted(filter(None, map(_read, manifests)), key=lambda build: build.finished_at, reverse=True)
 
 
 def compile_ops(device: str, target: tuple[str, ...], tools: Tools, say: Callable[[str], None],
@@ -72,26 +75,28 @@ def compile_ops(device: str, target: tuple[str, ...], tools: Tools, say: Callabl
     Raises Missing, BuildFailure, and OSError where the cache cannot be written.
     """
     cache = cache_folder(device)
-    attempt = cache / f"failed-{_digest(target, tools.identity, str(tools.ninja), str(time_limit()))}.json"
+    environment = tuple(os.environ.get(name, "") for name in HEEDED)
+    attempt = cache / f"failed-{_digest(target, tools.identity, str(tools.ninja), str(time_limit()), environment)}.json"
     final = cache / f"{'_'.join(target)}-{_digest(tools.identity)}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock", say):
+    with _locked(cache / "lock", say) as alone:
         done = _read(final / "manifest.json")
         if done:
             return done
         if not retry:
             _raise_remembered(attempt)
-        for left in cache.glob("building-*"):  # by a process that was killed: only the holder of the lock builds
+        for left in cache.glob("building-*") if alone else ():  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         work = cache / f"building-{uuid.uuid4().hex}"
         try:
             work.mkdir()  # not a private folder: one user may build for others
             say(f"Compiling the native operators for {'CUDA' if device == 'cuda' else 'the CPU'}, once, into {cache}")
             made = _compile(work, device, target, tools)
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(work, final)
+            if not (done := _read(final / "manifest.json")):  # another process without a lock may have been faster
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(work, final)
             attempt.unlink(missing_ok=True)
-            return replace(made, folder=final)
+            return done or replace(made, folder=final)
         except BuildFailure as failure:
             raise _remember(attempt, failure) from None
         finally:
@@ -108,7 +113,11 @@ def time_limit() -> float:
 
 def _compile(work: Path, device: str, target: tuple[str, ...], tools: Tools) -> Build:
     log = work / "build.log"
-    (work / "build.ninja").write_text(recipe.ninja_file(device, target, tools))
+    try:
+        (work / "build.ninja").write_text(recipe.ninja_file(device, target, tools))
+    except Missing as missing:  # such as an nvcc that hangs: remembered like any other failure
+        log.write_text(f"{missing}\n")
+        raise BuildFailure(missing.reason, missing.remedy, log) from missing
     began = time.monotonic()
     code = _run([str(tools.ninja), "-C", str(work)], log)
     seconds = time.monotonic() - began
@@ -116,11 +125,12 @@ def _compile(work: Path, device: str, target: tuple[str, ...], tools: Tools) -> 
     if code is None:
         raise BuildFailure(f"compiling took longer than {time_limit():.0f} s", f"Set {TIME_LIMIT} to more seconds", log)
     if code or not library.exists():
-        raise BuildFailure(f"compiling failed ({first_error(log.read_text(errors='replace'))})", AGAIN, log)
+        error = first_error(log.read_text(errors="replace"))
+        raise BuildFailure(f"compiling failed ({error})", OLDER_CXX if "unsupported GNU" in error else AGAIN, log)
     for left in work.glob("*.o"):
         left.unlink()
     versions = ", ".join(f"{tool.name} {toolchain.version_of(tool)}" for tool in (tools.cxx, tools.nvcc) if tool)
-    made = Build(work, device, target, tools.identity, versions, seconds, _sha256(library))
+    made = Build(work, device, target, tools.identity, versions, seconds, time.time(), _sha256(library))
     (work / "manifest.json").write_text(json.dumps(asdict(made) | {"folder": None}, indent=1))
     return made
 
@@ -155,8 +165,8 @@ def first_error(log: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds the lock; goes on without where the file system has none, since a build appears whole in any case."""
+def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Holds the lock: True. Where the file system has none, False: several may build, and each build appears whole."""
     deadline = time.monotonic() + time_limit() + 60
     told = False
     with open(path, "w") as file:
@@ -173,8 +183,9 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
                 told = True
                 time.sleep(0.2)
             except OSError:
-                break
-        yield
+                yield False
+                return
+        yield True
 
 
 def _read(manifest: Path) -> Build | None:

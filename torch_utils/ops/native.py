@@ -33,7 +33,7 @@ NAMES = {"cpu": "the CPU", "cuda": "CUDA"}
 MODULES = ("bias_act", "upfirdn2d", "synthesis_act")
 COST = {"cpu": "training takes some 1.2 times as long",
         "cuda": "training takes longer (by the bytes that it moves, up to twice as long)"}
-TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2}
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 class Operator(NamedTuple):
@@ -82,8 +82,11 @@ def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tup
         def kernel(*args: Any) -> Any:
             if _settling_thread == threading.get_ident():
                 raise RuntimeError(f"there is no native {name}")
-            takes_over = not _suspended and args[0].device.type not in _states and load(args[0].device.type)
-            return registered(*args) if takes_over else reference(*args)
+            device = args[0].device.type
+            if not _suspended and device not in _states and not _capturing(device) and load(device):
+                return registered(*args)
+            with _no_autocast(device):
+                return reference(*args)
 
         OPERATORS[name] = Operator(reference, examples)
         registered = torch.library.custom_op(f"stylegan2::{name}", kernel, mutates_args=())
@@ -135,7 +138,7 @@ def mode() -> str:
 
 @contextlib.contextmanager
 def reference() -> Iterator[None]:
-    """Within it every operator runs its reference, on every device and thread."""
+    """Within it every operator runs its reference, on every device and thread; none may run as it begins or ends."""
     global _suspended
     _call_all("stylegan2_unregister")
     _suspended = True
@@ -163,7 +166,7 @@ def errors(device: torch.device) -> Iterator[tuple[str, torch.dtype, float]]:
     for name, op in operators().items():
         for dtype in TOLERANCE:
             for args in op.examples(device, dtype):
-                with torch.no_grad():
+                with torch.no_grad(), _no_autocast(device.type), torch.backends.cudnn.flags(allow_tf32=False):
                     expected, found = op.reference(*args), getattr(torch.ops.stylegan2, name)(*args)
                 for a, b in zip(_tensors(expected), _tensors(found), strict=True):
                     yield name, dtype, _relative_error(a, b)
@@ -223,7 +226,7 @@ def _settle(device: str, wanted: str) -> State:
 def _find_or_compile(device: str) -> Build:
     """A build by the compilers of this machine for its target, else the best that runs. Raises Missing, OSError."""
     if device == "cuda" and torch.version.cuda is None:
-        raise Missing("this torch is not built for CUDA", "Install one that is")
+        raise Missing("this torch is not built for CUDA", "With another kind of GPU this is as it must be")
     gpus = _gpus() if device == "cuda" else []
     usable = sorted((made for made in build.finished(device) if _runs(made.target, gpus)), key=_level)
     try:
@@ -265,6 +268,7 @@ def _registered(made: Build) -> ctypes.CDLL:
         raise Missing(f"{made.library} cannot be loaded ({error})", f"Remove {made.folder}: it is compiled again then"
                       ) from error
     if library.stylegan2_register():
+        library.stylegan2_unregister()
         raise Missing(f"torch {torch.__version__} refuses the kernels of {made.library}", "Please report it")
     global _settling_thread
     _settling_thread = threading.get_ident()
@@ -277,9 +281,22 @@ def _registered(made: Build) -> ctypes.CDLL:
         _settling_thread = None
         if wrong:
             library.stylegan2_unregister()
+    if "driver version is insufficient" in wrong:
+        raise Missing(f"they are compiled by {made.versions}, which is newer than the driver of the GPU",
+                      toolchain.install_nvcc(torch.version.cuda))
     if wrong:
         raise Missing(f"their self-test fails ({wrong})", "Please report it, with what `stylegan2 doctor` prints")
     return library
+
+
+def _capturing(device: str) -> bool:
+    """Whether a CUDA graph is recorded: no time to load a library and try it."""
+    return device == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _no_autocast(device: str) -> contextlib.AbstractContextManager:
+    """A registered operator keeps its types, so that what a reference is made of must not be cast."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def _call_all(function: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch_utils.ops import toolchain
 from torch_utils.ops.toolchain import Tools
 
+SUFFIXES = (".cpp", ".h", ".cu", ".cuh")
 CSRC = Path(__file__).parent / "csrc"
 TORCH = Path(torch.__file__).parent
 CXX_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
@@ -23,7 +24,8 @@ def sources(device: str) -> list[Path]:
 
 def ingredients() -> bytes:
     """All that decides what any build makes, apart from target and compilers."""
-    files = [path.name.encode() + b"\0" + path.read_bytes() for path in sorted(CSRC.iterdir()) if path.is_file()]
+    files = [path.name.encode() + b"\0" + path.read_bytes() for path in sorted(CSRC.glob("*.*"))
+             if path.suffix in SUFFIXES]
     return b"\0".join([f"{torch.__version__} {CXX_FLAGS} {NVCC_FLAGS}".encode(), *files])
 
 

@@ -40,30 +40,40 @@ def synthesis_act(
     if scale is noise is b is None and linear == (1, 1, None):
         return x
     exact = torch.promote_types(x.dtype, torch.float32)
-    if noise is not None:
+    assert scale is None or scale.shape == x.shape[:2]
+    if noise is None:
+        strength = None
+    else:
         noise = noise.detach().expand([1] * (4 - noise.ndim) + list(noise.shape)).to(exact)
-        strength = torch.ones([], dtype=exact, device=x.device) if strength is None else strength
+        strength = torch.ones([], dtype=exact, device=x.device) if strength is None else strength.reshape([])
     scale, strength, b = (None if t is None else t.to(exact) for t in (scale, strength, b))
     return torch.ops.stylegan2.synthesis_act(x, scale, noise, strength, b, *linear)
 
 
 def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
-    x, scale, noise, strength, b = _inputs(device, dtype)
-    last = x.contiguous(memory_format=torch.channels_last)
+    x, scale, noise, strength, b = _inputs(device, dtype, 12, 9, 7)
+    wide, wide_scale, wide_noise, _, wide_b = _inputs(device, dtype, 32, 8, 16)
+    last, wide_last = (t.contiguous(memory_format=torch.channels_last) for t in (x, wide))
+    wides = (wide, wide_last)
     return [(x, scale, noise, strength, b, 0.2, 1.5, 0.5), (last, scale, noise[:1], strength, b, 0.2, 1.5, None),
-            (last, None, None, None, b, 0.0, 1.0, None), (x[:, :, 1:, ::2], scale, None, None, None, 1.0, 1.0, None)]
+            (last, None, None, None, b, 0.0, 1.0, None), (x[:, :, 1:, ::2], scale, None, None, None, 1.0, 1.0, None),
+            *((wide, wide_scale, wide_noise, strength, wide_b, 0.2, 1.5, 0.5) for wide in wides)]
 
 
 def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
-    x, scale, noise, _, _ = _inputs(device, dtype)
+    x, scale, noise, _, _ = _inputs(device, dtype, 12, 9, 7)
     y, dy, last = x.flip([3]), x.flip([0, 1]), torch.channels_last
+    wide, wide_scale, wide_noise, _, _ = _inputs(device, dtype, 16, 96, 96)  # sums in several chunks
+    wides = [tuple(t.contiguous(memory_format=layout) for t in (wide, wide.flip([3]), wide.flip([0])))
+             for layout in (torch.contiguous_format, last)]
     return [(dy, y, x, scale, noise, True, 0.2, 1.5, 0.5), (dy, y, None, None, None, True, 0.2, 1.5, None),
             (*(t.contiguous(memory_format=last) for t in (dy, y, x)), scale, noise[:1], True, 0.0, 1.0, 0.5),
-            (dy.contiguous(memory_format=last), y, None, scale, None, False, 1.0, 1.0, None)]
+            (dy.contiguous(memory_format=last), y, None, scale, None, False, 1.0, 1.0, None),
+            *((*three, wide_scale, wide_noise, True, 0.2, 1.5, 0.5) for three in wides)]
 
 
-def _inputs(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    shapes = [[2, 12, 9, 7], [2, 12], [2, 1, 9, 7], [], [12]]
+def _inputs(device: torch.device, dtype: torch.dtype, c: int, h: int, w: int) -> tuple[Tensor, ...]:
+    shapes = [[2, c, h, w], [2, c], [2, 1, h, w], [], [c]]
     return tuple(pattern(*shape, device=device, dtype=torch.float32 if i else dtype) for i, shape in enumerate(shapes))
 
 

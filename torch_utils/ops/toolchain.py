@@ -56,7 +56,10 @@ def find_tools(device: str, cuda_version: str | None = None) -> Tools:
 
 def find_cxx() -> Path:
     """The compiler that $CXX names, whatever launcher stands before it, or the first of the usual ones on PATH."""
-    named = [word for word in shlex.split(os.environ.get("CXX", "")) if Path(word).name not in LAUNCHERS]
+    try:
+        named = [word for word in shlex.split(os.environ.get("CXX", "")) if Path(word).name not in LAUNCHERS]
+    except ValueError as error:
+        raise Missing(f"CXX={os.environ['CXX']} is no command ({error})", "Unset CXX, or name a compiler") from error
     for name in [*named[:1], "g++", "c++", "clang++"]:
         if found := shutil.which(name):
             return Path(found)
@@ -80,7 +83,7 @@ def find_nvcc(cuda_version: str | None = None) -> Path:
     found = list(_nvccs())
     if found:
         return min(found, key=lambda nvcc: _major(nvcc) not in (None, (cuda_version or "").split(".")[0]))
-    raise Missing("there is no CUDA compiler (nvcc)", _install_nvcc(cuda_version))
+    raise Missing("there is no CUDA compiler (nvcc)", install_nvcc(cuda_version))
 
 
 def cpu_level() -> str:
@@ -129,7 +132,11 @@ def covers(capabilities: Iterable[str], device: tuple[int, int]) -> bool:
     for capability in capabilities:
         name, _, ptx = capability.partition("+")
         major, minor = divmod(_number(name), 10)
-        if (major == device[0] and minor <= device[1]) or (ptx and (major, minor) <= device):
+        if name[-1] == "a":  # for nothing but that
+            same, portable = (major, minor) == device, False
+        else:
+            same, portable = major == device[0] and minor <= device[1], bool(ptx) and (major, minor) <= device
+        if same or portable:
             return True
     return False
 
@@ -185,7 +192,7 @@ def _major(nvcc: Path) -> str | None:
     return found[1] if found else None
 
 
-def _install_nvcc(cuda_version: str | None) -> str:
+def install_nvcc(cuda_version: str | None) -> str:
     if cuda_version and int(cuda_version.split(".")[0]) >= 13:
         # one version of all parts: nvidia-cuda-nvcc by itself takes the newest nvvm, whose code an older ptxas refuses
         return f"Install it: pip install 'cuda-toolkit[nvcc,cccl]=={cuda_version}.*'"

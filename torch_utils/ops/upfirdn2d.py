@@ -138,12 +138,15 @@ def _plus(padding: int | Sequence[int], centring: list[int]) -> list[int]:
 
 def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
     x = pattern(2, 8, 13, 18, device=device, dtype=dtype)
-    last = x.contiguous(memory_format=torch.channels_last)
+    large, small = (pattern(1, 32, n, n, device=device, dtype=dtype) for n in (32, 8))  # rows of whole vectors
+    shown = [image.contiguous(memory_format=layout) for image in (x, large, small)
+             for layout in (torch.contiguous_format, torch.channels_last)]
     f4 = setup_filter([1, 3, 3, 1]).to(device)
     f12 = pattern(12, device=device, dtype=torch.float32)
-    shapes = [(1, 1, [2, 1, 1, 2], 1.0), (2, 1, [2, 1, 2, 1], 4.0), (1, 2, [1, 1, 1, 1], 1.0)]
+    shapes = [(1, 1, [2, 1, 1, 2], 1.0), (2, 1, [2, 1, 2, 1], 4.0), (2, 1, [3, 0, 3, 0], 4.0),
+              (1, 2, [1, 1, 1, 1], 1.0)]
     return [(image, f, [up, up], [down, down], [p + f.shape[0] - 4 for p in padding], down == 2, gain)
-            for image in (x, last) for f in (f4, f12) for up, down, padding, gain in shapes] + [
+            for image in shown for f in (f4, f12) for up, down, padding, gain in shapes] + [
         (x[:, 1:4, ::2, 1:], f4[:3, :2], [3, 1], [2, 3], [-1, 2, 4, -2], True, 2.0)]
 
 
@@ -152,8 +155,10 @@ def _upfirdn2d(
     x: Tensor, f: Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool, gain: float
 ) -> Tensor:
     """f * gain is rounded to f's type, then to x's; a 1-D f is applied along x, then y, with sqrt(gain) each."""
-    _output_size(x, f, up, down, padding)
+    w, h = _output_size(x, f, up, down, padding)
     x_format = memory_format(x)
+    if x.numel() == 0:
+        return x.new_zeros([*x.shape[:2], h, w])
     if f.ndim == 2:
         y = _fir(x, f, up, down, padding, flip_filter, gain)
     else:
