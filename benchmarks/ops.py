@@ -12,6 +12,7 @@ import torch
 from benchmarks import plain
 from benchmarks.workload import Call, Spec, bytes_of, materialised, recorded
 from stylegan2_pipeline.config import AUGPIPE_NAMES, AugmentConfig, DataConfig, NetworkConfig, TrainConfig, preset
+from stylegan2_pipeline.devices import chosen_device
 from torch_utils.host import keep_freed_memory
 from torch_utils.ops import native
 from torch_utils.timing import describe, interleaved
@@ -24,13 +25,12 @@ from torch_utils.timing import describe, interleaved
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32",
               help="As of train: short types in the top four resolutions.")
 @click.option("--augpipe", type=click.Choice(AUGPIPE_NAMES), default="bgc", help="Whose filters are measured, too.")
-@click.option("--device", default=lambda: "cuda" if torch.cuda.is_available() else "cpu", metavar="NAME",
-              show_default="cuda where there is one")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]")
 @click.option("--seconds", type=float, default=1.0, help="Spent on each call.")
 @click.option("--ops", "only", help="Names of operators, separated by commas.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of rows instead of tables.")
-def main(resolution: int, batch: int | None, channels: str, precision: str, augpipe: str, device: str, seconds: float,
-         only: str | None, as_json: bool) -> None:
+def main(resolution: int, batch: int | None, channels: str, precision: str, augpipe: str, device: str | None,
+         seconds: float, only: str | None, as_json: bool) -> None:
     """Time every distinct call of a native operator in one training pass of the model, forward and backward.
 
     Printed per call: milliseconds of the native kernel, how much longer the pure-torch reference and the plain
@@ -43,7 +43,12 @@ def main(resolution: int, batch: int | None, channels: str, precision: str, augp
       python -m benchmarks.ops --resolution=128 --ops=upfirdn2d
       python -m benchmarks.ops --device=cuda --precision=fp16 --seconds=0.2
     """
-    where = torch.device(device)
+    where = chosen_device(device)
+    if resolution & (resolution - 1) or resolution < 8:
+        raise click.UsageError(f"--resolution={resolution} is no power of two from 8.")
+    names = only.split(",") if only else list(native.operators())
+    if unknown := set(names) - set(native.operators()):
+        raise click.UsageError(f"--ops: there is no {unknown.pop()}; there is: {', '.join(native.operators())}.")
     keep_freed_memory()
     state = native.state(where.type)
     if not state.native:
@@ -55,7 +60,6 @@ def main(resolution: int, batch: int | None, channels: str, precision: str, augp
         networks=NetworkConfig(channel_base=spec.channel_base, mapping_layers=spec.mapping_layers),
         augment=AugmentConfig(pipe=augpipe))
     calls = recorded(config, batch, where)
-    names = only.split(",") if only else list(native.OPERATORS)
     chosen = sorted((c for c in calls if c.name in names), key=lambda c: (names.index(c.name), -main_spec(c).bytes))
     with click.progressbar(chosen, label="Measuring", file=sys.stderr) as bar:
         rows = [measured(call, where, seconds) | {"calls": calls[call]} for call in bar]

@@ -93,7 +93,8 @@ def cases(name: str, shape: tuple[int, ...], device: torch.device) -> list[tuple
     n, c, h, w = shape
 
     def made(*size: int) -> torch.Tensor:
-        return pattern(*size, device=device, dtype=torch.float32)
+        t = pattern(*size, device=device, dtype=torch.float32)
+        return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t  # as training has images
 
     x, b, scale, noise = made(*shape), made(c), made(n, c), made(n, 1, h, w)
     f, lrelu = setup_filter([1, 3, 3, 1]).to(device), (0.2, math.sqrt(2), 256.0)

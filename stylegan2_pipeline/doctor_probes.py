@@ -141,8 +141,9 @@ def cache() -> Iterator[Fact]:
             file.write(b"x")
         yield Fact("writable", "yes", True, "ok")
     except OSError as error:
-        yield Fact("writable", f"no: {error.strerror or error}", False, "error",
-                   "Set STYLEGAN2_CACHE to a folder that can be written to")
+        enough = _contents(folder / "ops")[1] > 0  # libraries that were made for those who only read
+        yield Fact("writable", f"no: {error.strerror or error}", False, "warning" if enough else "error",
+                   "Set STYLEGAN2_CACHE to a folder that can be written to, unless all that is needed is there")
     size, count = _contents(folder / "ops")
     yield Fact("operators", f"{format_bytes(size)}, libraries: {count}", {"bytes": size, "libraries": count})
     existing = next(path for path in [folder, *folder.parents] if path.exists())

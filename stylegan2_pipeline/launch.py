@@ -18,6 +18,7 @@ from stylegan2_pipeline.run_folder import make_run_folder
 from stylegan2_pipeline.training_loop import Diverged, train
 from torch_utils.errors import UserError
 from torch_utils.host import total_memory
+from torch_utils.ops import native
 
 
 def open_dataset(path: str, cond: bool, subset: int | None, mirror: bool, seed: int) -> ImageDataset:
@@ -58,6 +59,8 @@ def launch(data: str, outdir: str, dry_run: bool, cond: bool, subset: int | None
                    "example --cbase=1024 --cmax=128 --batch=4 --kimg=50 (some 25 minutes on 2 cores).")
     for note in notes(config, options):
         click.echo(note)
+    if config.num_gpus == 1:
+        native.load("cuda" if machine.cuda_devices else "cpu")  # while Ctrl-C stops at once and there is no folder yet
     run_dir = make_run_folder(outdir, name)
     try:
         if config.num_gpus > 1:

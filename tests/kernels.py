@@ -21,6 +21,10 @@ KINDS = ["cpu", pytest.param("emulated", marks=pytest.mark.slow), pytest.param("
 @contextlib.contextmanager
 def running(kind):
     """Within it the operators run these kernels; the device to run them on."""
+    if kind == "reference":
+        with native.reference():
+            yield torch.device("cpu")
+        return
     if kind != "emulated":
         state = native.state(kind)
         assert state.native, f"{state.reason}. {state.remedy}"

@@ -136,7 +136,7 @@ def test_cuda_is_left_out_where_nobody_asks_and_nvcc_is_not(scripts, cuda_torch,
     (["--arch=8.6", "--device=cpu"], r"--arch is for CUDA, and --device=cpu"),
     (["--cpu-level=avx2", "--device=cuda"], r"--cpu-level is for the CPU"),
     (["--arch=Ampere"], r"--arch has 'Ampere', which is no compute capability"),
-    (["--arch=6.1"], r"7.5 and later, and the GPU has 6.1"),
+    (["--arch=6.1"], r"7.5 and later, not for 6.1"),
     (["--device=cuda"], r"no GPU here .*--arch 8.6"),
     ([], r"no GPU here .*--device=cpu"),
     (["--cpu-level=neon"], r"neon")])  # fmt: skip

@@ -1,5 +1,7 @@
 """Building the native operators, with compilers that work, fail, hang, or are killed: small scripts in their place."""
 
+import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -155,6 +157,43 @@ def test_a_build_killed_in_the_middle_blocks_nobody(cache, compiler, tmp_path):
     assert time.monotonic() - began < 4 and not list(cache.rglob("building-*"))
 
 
+def test_an_nvcc_that_hangs_is_remembered(cache, compiler, tmp_path, monkeypatch):
+    monkeypatch.setattr(toolchain, "ANSWER_SECONDS", 1)
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho call >> {tmp_path}/nvcc-calls\nexec sleep 100\n")
+    nvcc.chmod(0o755)
+    tools = dataclasses.replace(compiler(WORKS), nvcc=nvcc)
+    for _ in range(2):
+        with pytest.raises(BuildFailure, match=r"nvcc --list-gpu-arch fails.*timed out"):
+            build.compile_ops("cuda", ("8.6",), tools, print)
+    assert len((tmp_path / "nvcc-calls").read_text().split()) == 1
+
+
+def test_without_file_locks_nobody_removes_anothers_build(cache, compiler, monkeypatch):
+    def none(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(build.fcntl, "flock", none)
+    tools = compiler(WORKS)
+    other = build.cache_folder("cpu") / "building-another"
+    other.mkdir(parents=True)
+    assert compile_ops(tools).library.exists() and other.exists()
+    (other / "manifest.json").write_text((build.finished("cpu")[0].folder / "manifest.json").read_text())
+    (other / "stylegan2_cpu.so").write_text("made\n")
+    assert len(build.finished("cpu")) == 1  # what is being built is not finished
+
+
+def test_what_compilers_heed_is_a_new_attempt(cache, compiler, tmp_path, monkeypatch):
+    tools = compiler("echo 'error: unsupported GNU version!'; exit 1")
+    with pytest.raises(BuildFailure, match=r"older g\+\+ and name it: export CXX"):
+        compile_ops(tools)
+    tried = calls(tmp_path)
+    monkeypatch.setenv("NVCC_PREPEND_FLAGS", "-allow-unsupported-compiler")
+    with pytest.raises(BuildFailure):
+        compile_ops(tools)
+    assert calls(tmp_path) > tried
+
+
 def test_a_cache_that_cannot_be_written_raises(monkeypatch, compiler, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STYLEGAN2_CACHE", str(tmp_path / "file"))
@@ -182,7 +221,7 @@ def test_paths_with_spaces_and_dollars_compile(cache, compiler, tmp_path, monkey
 @pytest.mark.parametrize(("log", "line"), [
     ("FAILED: bias.o\nnvcc fatal   : Unsupported gpu architecture 'compute_99'\nninja: stopped", "Unsupported gpu"),
     ("[1/2] g++\nkernels.h:1:10: fatal error: a.h: No such file or directory\nmore", "a.h: No such file"),
-    ("", "no output")])  # fmt: skip
+    ("ninja: Entering x\nFAILED: a.o\n/usr/bin/g++ -c a -o a.o\n", "no message")])  # fmt: skip
 def test_the_line_that_says_most(log, line):
     assert line in build.first_error(log)
 

@@ -62,7 +62,8 @@ dtypes = st.sampled_from(DTYPES)
 activations = st.tuples(st.sampled_from([1.0, 0.2, 0.0]), st.sampled_from([1.0, 1.4, 0.5]),
                         st.sampled_from([None, 0.5, 256.0]))
 channels = st.sampled_from([1, 2, 3, 4, 8, 16, 17, 33])
-sizes = st.tuples(st.integers(0, 3), channels, st.integers(1, 40), st.integers(1, 70))
+widths = st.integers(1, 70) | st.sampled_from([8, 16, 32, 64])  # any, and rows of whole vectors
+sizes = st.tuples(st.integers(0, 3), channels, st.integers(1, 40), widths)
 few = settings(max_examples=150)
 
 
@@ -107,7 +108,8 @@ def test_upfirdn2d_matrix(kind):
             pairs = st.sampled_from([[1, 1], [1, 1], [2, 2], [2, 1], [1, 2], [3, 2]])
             up, down = data.draw(st.sampled_from([([1, 1], [1, 1]), ([2, 2], [1, 1]), ([1, 1], [2, 2])]) |
                                  st.tuples(pairs, pairs))
-            padding = data.draw(st.lists(st.integers(-3, 13), min_size=4, max_size=4))
+            usual = [[2, 1, 2, 1], [3, 0, 3, 0], [1, 1, 1, 1], [2, 1, 1, 2], [6, 5, 6, 5], [5, 5, 5, 5], [6, 5, 5, 6]]
+            padding = data.draw(st.sampled_from(usual) | st.lists(st.integers(-3, 13), min_size=4, max_size=4))
             shape = data.draw(st.sampled_from([(4, 4), (12,), (4,), (1, 1), (2, 3), (9,), (5, 5), (16,), (4, 1)]))
             f = torch.rand(shape, generator=torch.Generator().manual_seed(seed)).to(device)
             f = f.outer(f) if shape == (4,) else f
@@ -234,8 +236,46 @@ def test_the_same_from_run_to_run_whatever_the_threads(device, name):
 
 
 @pytest.mark.parametrize("golden", ["bias_act", "upfirdn2d"])
-def test_golden(device, golden):
+@pytest.mark.parametrize("kind", ["reference", *KINDS])
+def test_golden(kind, golden):
     """As test_ops_*.py has them, on these kernels."""
+    with running(kind) as device:
+        check_golden(device, golden)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_examples_of_every_kernel(kind, dtype):
+    """Those of the self-test, which include rows of whole vectors and sums in several chunks."""
+    with running(kind) as device:
+        for name, op in OPERATORS.items():
+            for args in op.examples(device, dtype):
+                found, expected = getattr(torch.ops.stylegan2, name)(*args), op.reference(*exact(args))
+                for a, e in zip(*([t] if isinstance(t, torch.Tensor) else t for t in (found, expected)), strict=True):
+                    error = (a.double() - e.double()).abs().max() if a.numel() else 0
+                    assert error <= 4 * TOLERANCE[dtype] * (e.abs().max() if e.numel() else 1)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 5, 5), (2, 3, 0, 5), (0, 3, 5, 5)])
+def test_empty_images(device, shape):
+    """Padding makes zeros even of nothing, on every kernel alike."""
+    x = torch.randn(shape, device=device)
+    y = upfirdn2d(x, FILTERS["4x4"].to(device), padding=4)
+    assert y.shape == (*shape[:2], shape[2] + 5, shape[3] + 5) and not y.any()
+    with native.reference():
+        assert upfirdn2d(x, FILTERS["4x4"].to(device), padding=4).shape == y.shape
+
+
+def test_autocast_changes_nothing(device):
+    x = torch.randn(2, 16, 8, 8, device=device)
+    plain = upfirdn2d(x, FILTERS["4x4"].to(device), padding=2)
+    with torch.autocast(device.type, torch.bfloat16):
+        assert torch.equal(upfirdn2d(x, FILTERS["4x4"].to(device), padding=2), plain)
+        with native.reference():
+            assert upfirdn2d(x, FILTERS["4x4"].to(device), padding=2).dtype == torch.float32
+
+
+def check_golden(device, golden):
     data = Golden(golden)
     for i, case in enumerate(data.meta["cases"]):
         case = dict(case)

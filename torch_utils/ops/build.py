@@ -27,7 +27,7 @@ from torch_utils.ops.toolchain import Missing, Tools
 TIME_LIMIT = "STYLEGAN2_OPS_BUILD_TIMEOUT"
 HEEDED = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH")  # by compilers
 OLDER_CXX = "Install an older g++ and name it: export CXX=g++-13"
-AGAIN = "After mending it: stylegan2 build-ops"
+AGAIN = "It is not tried again before something changes; to try: stylegan2 build-ops"
 
 
 class BuildFailure(Missing):
@@ -90,7 +90,8 @@ def compile_ops(device: str, target: tuple[str, ...], tools: Tools, say: Callabl
         work = cache / f"building-{uuid.uuid4().hex}"
         try:
             work.mkdir()  # not a private folder: one user may build for others
-            say(f"Compiling the native operators for {'CUDA' if device == 'cuda' else 'the CPU'}, once, into {cache}")
+            what, wait = ("CUDA", "a minute or more") if device == "cuda" else ("the CPU", "some 20 s")
+            say(f"Compiling the native operators for {what}, once ({wait}), into {cache}")
             made = _compile(work, device, target, tools)
             if not (done := _read(final / "manifest.json")):  # another process without a lock may have been faster
                 shutil.rmtree(final, ignore_errors=True)
@@ -157,11 +158,12 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def first_error(log: str) -> str:
-    """The line of a compiler's output that says most."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    """The line of a compiler's output that says most; ninja's own lines, and the commands that it ran, say nothing."""
+    lines = [line.strip() for line in log.splitlines()]
+    lines = [line for line in lines if line and not re.match(r"ninja:|FAILED|\[\d+/\d+\]|/.* -o ", line)]
     said = (r"undefined reference", r"\b(fatal|error)\b")
-    telling = [line for pattern in said for line in lines if re.search(pattern, line) and not line.startswith("FAILED")]
-    return (telling or lines or ["no output"])[0][:200]
+    telling = [line for pattern in said for line in lines if re.search(pattern, line)]
+    return (telling or lines or ["the compiler ends with an error code and no message"])[0][:200]
 
 
 @contextlib.contextmanager
@@ -179,7 +181,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
                     raise Missing("another process has been compiling for too long", f"End it; it holds {path}"
                                   ) from None
                 if not told:
-                    say("Waiting for another process that compiles the native operators")
+                    say(f"Waiting for another process that compiles the native operators into {path.parent}")
                 told = True
                 time.sleep(0.2)
             except OSError:

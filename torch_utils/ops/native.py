@@ -238,9 +238,11 @@ def _find_or_compile(device: str) -> Build:
             if made.compilers == tools.identity and (device == "cuda" or made.target == target):
                 return made
         return build.compile_ops(device, target, tools, _say)
-    except (Missing, OSError):
+    except (Missing, OSError) as error:
         if usable:
             return usable[0]
+        if isinstance(error, Missing) and any(build.cache_folder(device).parent.glob(f"{device}-*/*/*.so")):
+            error.reason += ", and no library in the cache is whole and for this machine, torch and version"
         raise
 
 

@@ -74,7 +74,8 @@ def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
 
 def _inputs(device: torch.device, dtype: torch.dtype, c: int, h: int, w: int) -> tuple[Tensor, ...]:
     shapes = [[2, c, h, w], [2, c], [2, 1, h, w], [], [c]]
-    return tuple(pattern(*shape, device=device, dtype=torch.float32 if i else dtype) for i, shape in enumerate(shapes))
+    types = [dtype] + 4 * [torch.promote_types(dtype, torch.float32)]
+    return tuple(pattern(*shape, device=device, dtype=kind) for shape, kind in zip(shapes, types, strict=True))
 
 
 @native.operator("synthesis_act", _examples)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LAUNCHERS = ("ccache", "sccache", "distcc", "icecc")
+ANSWER_SECONDS = 30  # for a compiler to say what it is
 USUAL_NVCC = Path("/usr/local/cuda/bin/nvcc")
 CPU_LEVELS = {  # name -> (flags of /proc/cpuinfo that it needs, compiler flags); the best first
     "avx512": (("avx2", "fma", "f16c", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"),
@@ -102,7 +103,7 @@ def parse_capabilities(text: str, source: str) -> tuple[str, ...]:
     wrong = [name for name in names if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", name)]
     if wrong:
         raise Missing(f"{source} has {wrong[0]!r}, which is no compute capability",
-                      f'Write them as numbers: {source}="8.6;9.0"')
+                      "Write them as numbers, such as 8.6 9.0")
     return names
 
 
@@ -115,7 +116,7 @@ def gencode(capabilities: Iterable[str], nvcc: Path) -> list[str]:
         number = _number(name)
         if number < min(known):
             oldest = f"{min(known) // 10}.{min(known) % 10}"
-            raise Missing(f"{nvcc} compiles for compute capability {oldest} and later, and the GPU has {name}",
+            raise Missing(f"{nvcc} compiles for compute capability {oldest} and later, not for {name}",
                           "Install an older CUDA toolkit and set CUDA_HOME to it")
         if number not in known:
             number, name, ptx = max(n for n in known if n < number), "", "PTX"
@@ -145,7 +146,8 @@ def covers(capabilities: Iterable[str], device: tuple[int, int]) -> bool:
 def known_capabilities(nvcc: Path) -> frozenset[int]:
     """What nvcc compiles for, as 86 for 8.6. Raises Missing where it does not answer."""
     try:
-        done = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True,
+                              timeout=ANSWER_SECONDS)
         known = frozenset(int(n) for n in re.findall(r"compute_(\d+)\b", done.stdout))
     except (OSError, subprocess.SubprocessError) as error:
         raise Missing(f"{nvcc} --list-gpu-arch fails: {error}", "Repair the CUDA toolkit, or set CUDA_HOME to another"
@@ -158,7 +160,7 @@ def known_capabilities(nvcc: Path) -> frozenset[int]:
 def version_of(tool: Path) -> str:
     """The version that a compiler prints, or "unknown"."""
     try:
-        text = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=60).stdout
+        text = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=ANSWER_SECONDS).stdout
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     found = re.search(r"release (\d+\.\d+)", text) or re.search(r"(\d+\.\d+\.\d+)", text)
