@@ -21,6 +21,7 @@ class DataConfig:
     class_names: tuple[str, ...] | None = None
     subset: int | None = None
     mirror: bool = False
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class LossConfig:
     style_mixing_prob: float = 0.9
     g_reg_interval: int = 4
     d_reg_interval: int = 16
+    lecam_weight: float = 0.0
+    lecam_decay: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """mode noaug, ada (p follows the target) or fixed; pipe: a name of augment.AUGPIPES."""
+    """mode noaug, ada (p follows the target), fixed or diffaugment (by `policy`); pipe: a name of augment.AUGPIPES."""
 
     mode: str = "ada"
     pipe: str = "bgc"
+    policy: tuple[str, ...] = ("color", "translation", "cutout")
     p: float = 0.0
     target: float = 0.6
     interval: int = 4
@@ -72,11 +76,17 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """tick_kimg: a status line every so many thousand images; snapshot_ticks: a snapshot and a grid every so many."""
+    """tick_kimg: a status line every so many thousand images; snapshot_ticks: a snapshot and a grid every so many.
+
+    save_minutes: between training states. keep_last, keep_every_kimg: which snapshots stay (both None: all of them).
+    """
 
     total_kimg: float = 25000.0
     tick_kimg: float = 4.0
     snapshot_ticks: int = 50
+    save_minutes: float = 15.0
+    keep_last: int | None = None
+    keep_every_kimg: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +104,18 @@ class TrainConfig:
     ema_kimg: float = 10.0
     ema_rampup: float | None = None
     seed: int = 0
+    device: str = "cpu"
     precision: str = "fp32"
     allow_tf32: bool = False
     benchmark: bool = True
+    deterministic: bool = False
     workers: int = 2
     cache: str = "auto"
     metrics: tuple[str, ...] = ()
+    best_metric: str | None = None
+    on_divergence: str = "stop"
+    max_rollbacks: int = 3
+    track: tuple[str, ...] = ()
     resume: str | None = None
     allow_partial: bool = False
 
@@ -133,6 +149,8 @@ PRESETS = {  #                ref_gpus  kimg  batch  mbstd  channels     lr  gam
 }
 CFG_NAMES = ("auto", *PRESETS)
 AUGPIPE_NAMES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
+DIFFAUGMENT_NAMES = ("color", "translation", "cutout")
+TRACKER_NAMES = ("wandb", "mlflow")
 
 
 def auto_preset(resolution: int, gpus: int) -> Preset:

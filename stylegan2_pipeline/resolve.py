@@ -1,10 +1,12 @@
 """From the options of `train` as typed to a complete TrainConfig, and the name of the run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stylegan2_pipeline.config import (
+    DIFFAUGMENT_NAMES,
+    TRACKER_NAMES,
     AugmentConfig,
     DataConfig,
     LossConfig,
@@ -58,9 +60,11 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
     if given.get("resume") == "noresume":
         del given["resume"]
     gpus = given.get("gpus", 1)
-    if gpus > max(machine.cuda_devices, 1):
+    machine = pick_device(given, machine)
+    if given.get("device") != "cpu" and gpus > max(machine.cuda_devices, 1):
         raise UserError(f"--gpus={gpus}: this machine has {machine.cuda_devices} CUDA device(s). Give --gpus="
-                        f"{max(machine.cuda_devices, 1)}, or make more visible (CUDA_VISIBLE_DEVICES).")
+                        f"{max(machine.cuda_devices, 1)}, or make more visible (CUDA_VISIBLE_DEVICES); "
+                        f"--device=cpu --gpus={gpus} trains in as many processes on the CPU.")
     cfg = given.get("cfg", "auto")
     spec = preset(cfg, data.resolution, gpus)
     batch = given.get("batch", spec.batch)
@@ -91,19 +95,40 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
             r1_gamma=given.get("gamma", spec.gamma),
             pl_weight=0.0 if cfg == "cifar" else 2.0,
             style_mixing_prob=0.0 if cfg == "cifar" else 0.9,
+            lecam_weight=given.get("lecam", 0.0),
         ),
         optimizer=OptimizerConfig(g_lr=given.get("glr", spec.lr), d_lr=given.get("dlr", spec.lr)),
         augment=augment,
         schedule=ScheduleConfig(total_kimg=float(given.get("kimg", spec.kimg)), tick_kimg=given.get("tick", 4.0),
-                                snapshot_ticks=given.get("snap", 50)),
+                                snapshot_ticks=given.get("snap", 50), save_minutes=given.get("save_minutes", 15.0),
+                                keep_last=given.get("keep_last"), keep_every_kimg=given.get("keep_every")),
         cfg=cfg, batch=batch, batch_gpu=batch_gpu, num_gpus=gpus,
         ema_kimg=spec.ema_kimg, ema_rampup=None if "resume" in given else spec.ema_rampup,
-        seed=given.get("seed", 0), precision=precision, allow_tf32=given.get("allow_tf32", False),
-        benchmark=not given.get("nobench", False), workers=given.get("workers", 2), cache=given.get("cache", "auto"),
-        metrics=pick_metrics(given), resume=pick_resume(given["resume"]) if "resume" in given else None,
+        seed=given.get("seed", 0), device="cuda" if machine.cuda_devices else "cpu", precision=precision,
+        allow_tf32=given.get("allow_tf32", False),
+        benchmark=not (given.get("nobench") or given.get("deterministic")),
+        deterministic=given.get("deterministic", False),
+        workers=given.get("workers", 2), cache=pick_cache(given, machine), metrics=pick_metrics(given),
+        best_metric=pick_best_metric(given), on_divergence=given.get("on_divergence", "stop"),
+        max_rollbacks=given.get("max_rollbacks", 3), track=pick_trackers(given),
+        resume=pick_resume(given["resume"]) if "resume" in given else None,
         allow_partial=given.get("allow_partial", False),
     )
     return config, run_name(data.name, name_parts(given, config))
+
+
+def pick_device(given: dict[str, Any], machine: Machine) -> Machine:
+    """The machine as far as the run is to see it."""
+    if given.get("device") == "cuda" and not machine.cuda_devices:
+        raise UserError("--device=cuda: torch finds no CUDA device. `stylegan2 doctor` says why; --device=cpu trains "
+                        "without.")
+    return replace(machine, cuda_devices=0, bf16=True) if given.get("device") == "cpu" else machine
+
+
+def pick_cache(given: dict[str, Any], machine: Machine) -> str:
+    if given.get("cache") == "gpu" and not machine.cuda_devices:
+        raise UserError("--cache=gpu needs a CUDA device, and there is none. Take --cache=ram.")
+    return given.get("cache", "auto")
 
 
 def pick_precision(given: dict[str, Any], machine: Machine) -> str:
@@ -125,7 +150,9 @@ def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, m
                    resolution: int) -> int:
     """Samples at once on one device: as asked, as the preset has it on its own GPUs, or (CPU) what fits the memory."""
     share = batch // gpus
-    if "batch_gpu" in given:
+    if given.get("batch_gpu") == "auto" and machine.cuda_devices:
+        return share  # the first step finds out what fits
+    if given.get("batch_gpu", "auto") != "auto":
         if share % given["batch_gpu"]:
             raise UserError(f"--batch-gpu={given['batch_gpu']} does not divide the {share} images that each GPU gets "
                             f"of --batch={batch}.")
@@ -156,18 +183,53 @@ def pick_augment(given: dict[str, Any]) -> AugmentConfig:
         raise UserError(f"--target={given['target']:g} steers --aug=ada; with --aug={mode} leave it out.")
     if "augpipe" in given and mode == "noaug":
         raise UserError(f"--augpipe={given['augpipe']} has no use with --aug=noaug; leave one of them out.")
-    return AugmentConfig(mode=mode, pipe=given.get("augpipe", "bgc"), p=given.get("p", 0.0),
+    if "augpipe" in given and mode == "diffaugment":
+        raise UserError(f"--augpipe={given['augpipe']} is for --aug=ada and fixed; --aug=diffaugment takes --policy.")
+    if "policy" in given and mode != "diffaugment":
+        raise UserError(f"--policy={given['policy']} is for --aug=diffaugment; with --aug={mode} leave it out.")
+    return AugmentConfig(mode=mode, pipe=given.get("augpipe", "bgc"), policy=pick_policy(given), p=given.get("p", 0.0),
                          target=given.get("target", 0.6), kimg=100.0 if "resume" in given else 500.0)
+
+
+def pick_policy(given: dict[str, Any]) -> tuple[str, ...]:
+    names = split_names(given.get("policy", ",".join(DIFFAUGMENT_NAMES)))
+    if not names or set(names) - set(DIFFAUGMENT_NAMES):
+        raise UserError(f"--policy={given.get('policy')}: give one or more of {','.join(DIFFAUGMENT_NAMES)}.")
+    return names
+
+
+def pick_best_metric(given: dict[str, Any]) -> str | None:
+    """The metric by which the best snapshot is known: the first of --metrics that can be measured, unless told."""
+    from metrics.table import split_available
+
+    usable, _ = split_available(pick_metrics(given))
+    wanted = given.get("best_metric")
+    if wanted not in (None, "none", *usable):
+        raise UserError(f"--best-metric={wanted} is not among those that --metrics measures "
+                        f"({', '.join(usable) or 'none'}). Add it there, or give --best-metric=none.")
+    return None if wanted == "none" else wanted or next(iter(usable), None)
+
+
+def pick_trackers(given: dict[str, Any]) -> tuple[str, ...]:
+    names = split_names(given.get("track", ""))
+    if set(names) - set(TRACKER_NAMES):
+        raise UserError(f"--track={given['track']}: give {' or '.join(TRACKER_NAMES)}, or both with a comma.")
+    return names
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names between commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def pick_metrics(given: dict[str, Any]) -> tuple[str, ...]:
     from metrics.table import split_available
 
-    names = tuple(name.strip() for name in given.get("metrics", "swd").split(",") if name.strip())
+    names = split_names(given.get("metrics", "swd"))
     if names == ("none",):
         return ()
     split_available(names)  # raises for unknown names
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def pick_resume(source: str) -> str:
@@ -188,7 +250,8 @@ def name_parts(given: dict[str, Any], config: TrainConfig) -> list[str]:
     parts.append(f"auto{config.num_gpus}" if config.cfg == "auto" else config.cfg)
     parts += [f"{name}{given[name]:g}" for name in ("gamma", "kimg", "batch") if name in given]
     parts += [config.augment.mode] if config.augment.mode != "ada" else []
-    parts += [f"{name}{given[name]:g}" for name in ("p", "target") if name in given]
+    parts += ["-".join(config.augment.policy)] if "policy" in given else []
+    parts += [f"{name}{given[name]:g}" for name in ("p", "target", "lecam") if name in given]
     parts += [given["augpipe"]] if "augpipe" in given else []
     if "resume" in given:
         parts.append(f"resume{given['resume']}" if given["resume"] in PUBLIC_NETWORKS else "resumecustom")

@@ -20,3 +20,12 @@ class Finite(click.types.FloatParamType):
 
 class FiniteRange(Finite, click.FloatRange):
     """A finite float in a range."""
+
+
+class IntOrAuto(click.IntRange):
+    """An integer in a range, or the word auto."""
+
+    name = "integer or auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)

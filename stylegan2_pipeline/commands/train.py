@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stylegan2_pipeline.commands.numbers import FiniteRange
+from stylegan2_pipeline.commands.numbers import FiniteRange, IntOrAuto
 from stylegan2_pipeline.config import AUGPIPE_NAMES, CFG_NAMES
 
 POSITIVE_INT = click.IntRange(min=1)
@@ -15,23 +15,39 @@ PROBABILITY = FiniteRange(0, 1)
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
 # What and where.
-@click.option("--data", required=True, metavar="PATH", help="Training images: a zip or folder made by dataset_tool.py.")
+@click.option("--data", metavar="PATH", help="Training images: a zip or folder made by dataset_tool.py.")
 @click.option("--outdir", default="training-runs", metavar="DIR", help="Where run folders are made.")
 @click.option("--gpus", type=POSITIVE_INT, default=1, help="CUDA devices to use; 1 without any trains on the CPU.")
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
+              help="auto: cuda where there is one. With cpu, --gpus is the number of processes.")
 @click.option("--cfg", type=click.Choice(CFG_NAMES), default="auto", help="Preset of networks and settings.")
 @click.option("--kimg", type=FiniteRange(min=0), help="Length in thousands of images.  [default: the preset's]")
 @click.option("--batch", type=POSITIVE_INT, help="Images a step.  [default: the preset's]")
-@click.option("--batch-gpu", type=POSITIVE_INT, help="Images at once on a device; gradients add up to --batch.")
+@click.option("--batch-gpu", type=IntOrAuto(min=1), metavar="N|auto",
+              help="Images at once on a device; gradients add up to --batch; auto: as many as fit.")
 @click.option("--snap", type=POSITIVE_INT, default=50, help="Ticks between snapshots.")
 @click.option("--tick", type=POSITIVE, default=4.0, metavar="KIMG", help="Thousands of images between status lines.")
 @click.option("--metrics", default="swd", metavar="NAMES", help="Measured at each snapshot: swd, pfd32 or none.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the resolved settings as JSON and stop.")
+# Going on, saving, trouble.
+@click.option("--continue", "continue_run", is_flag=False, flag_value="newest", metavar="[RUN]",
+              help="Go on exactly where a run stopped; without RUN the newest unfinished one under --outdir.")
+@click.option("--override", is_flag=True, help="Let --continue take options that change the result.")
+@click.option("--save-minutes", type=POSITIVE, default=15.0, help="Between training states, from which runs go on.")
+@click.option("--keep-last", type=POSITIVE_INT, metavar="N", help="Snapshots to keep.  [default: all]")
+@click.option("--keep-every", type=POSITIVE, metavar="KIMG", help="Keep a snapshot every so many kimg besides.")
+@click.option("--best-metric", metavar="NAME", help="Metric by which network-best.pkl is kept.  [default: the first]")
+@click.option("--on-divergence", type=click.Choice(["stop", "rollback"]), default="stop",
+              help="Of a loss that is not finite; rollback: to an earlier state, with half the learning rates.")
+@click.option("--max-rollbacks", type=POSITIVE_INT, default=3, help="Of one run.")
+@click.option("--track", metavar="NAMES", help="Also report to wandb, mlflow (extras of the same names).")
 # Data.
 @click.option("--cond", type=bool, default=False, metavar="BOOL", help="Train by class: use the labels of the data.")
 @click.option("--subset", type=POSITIVE_INT, metavar="N", help="Train on N random images only.")
 @click.option("--mirror", type=bool, default=False, metavar="BOOL", help="Double the data by left-right mirror images.")
-@click.option("--cache", type=click.Choice(["auto", "ram", "none"]), default="auto", help="Keep data in memory.")
+@click.option("--cache", type=click.Choice(["auto", "gpu", "ram", "none"]), default="auto",
+              help="Where decoded images are kept; auto: the GPU, else memory, where they fit.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, help="Processes that read data not kept in memory.")
 # Networks and losses.
 @click.option("--gamma", type=FiniteRange(min=0), help="R1 weight.  [default: the preset's]")
@@ -42,10 +58,13 @@ PROBABILITY = FiniteRange(0, 1)
 @click.option("--map-depth", type=POSITIVE_INT, help="Layers of the mapping network.  [default: the preset's]")
 @click.option("--mbstd-group", type=POSITIVE_INT, help="Minibatch deviation group.  [default: the preset's]")
 # Augmentation.
-@click.option("--aug", type=click.Choice(["ada", "noaug", "fixed"]), default="ada", help="Augmentation mode.")
+@click.option("--aug", type=click.Choice(["ada", "noaug", "fixed", "diffaugment"]), default="ada",
+              help="Augmentation mode.")
 @click.option("--p", type=PROBABILITY, help="Probability of --aug=fixed.")
 @click.option("--target", type=PROBABILITY, help="What --aug=ada keeps r_t at.  [default: 0.6]")
 @click.option("--augpipe", type=click.Choice(AUGPIPE_NAMES), help="Augmentations to use.  [default: bgc]")
+@click.option("--policy", metavar="NAMES", help="Of --aug=diffaugment.  [default: color,translation,cutout]")
+@click.option("--lecam", type=FiniteRange(min=0), metavar="WEIGHT", help="LeCam regularisation of D.  [default: 0]")
 # Transfer.
 @click.option("--resume", metavar="PKL", help="Start from these weights: file, URL, or ffhq256, ffhq512, ffhq1024, ...")
 @click.option("--allow-partial", is_flag=True, help="Accept --resume weights that fit only in part.")
@@ -56,6 +75,7 @@ PROBABILITY = FiniteRange(0, 1)
 @click.option("--fp32", type=bool, default=False, metavar="BOOL", help="The same as --precision=fp32.")
 @click.option("--allow-tf32", type=bool, default=False, metavar="BOOL", help="TF32 for float32 layers.")
 @click.option("--nobench", type=bool, default=False, metavar="BOOL", help="Leave cuDNN benchmarking off.")
+@click.option("--deterministic", type=bool, default=False, metavar="BOOL", help="The same bits in every run on a GPU.")
 @click.option("--nhwc", type=bool, default=True, metavar="BOOL", help="Accepted; the layout is chosen by device.")
 @click.pass_context
 def command(ctx: click.Context, data: str, outdir: str, dry_run: bool, cond: bool, subset: int | None, mirror: bool,
