@@ -70,6 +70,11 @@ class Archive:
             self._check_depth(header.deep)
             return header.channels, header.height, header.width
 
+    def checksum(self, index: int) -> tuple[int, int]:
+        """Size and a CRC-32 of image number `index`, found without reading all of it; raises as read() does."""
+        with self._naming(index):
+            return self._files.checksum(self.names[index])
+
     @contextlib.contextmanager
     def _naming(self, index: int) -> Iterator[None]:
         try:

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -85,6 +87,38 @@ def test_digest_follows_content_not_path_or_encoding(tmp_path):
     one, two = (write_archive(tmp_path / f"{k}.zip", images, [0, 1, k]) for k in (0, 1))
     assert ImageDataset(one).digest() == ImageDataset(two).digest() == first
     assert ImageDataset(one, use_labels=True).digest() != ImageDataset(two, use_labels=True).digest()
+
+
+def test_fingerprint_follows_what_is_trained_on_not_path_or_time(tmp_path):
+    images, labels = make_images(4), [0, 1, 0, 1]
+    changed = images.copy()
+    changed[3, 0, 0, 0] ^= 1
+
+    def print_of(name, pixels=images, classes=labels, names=None, **options):
+        (tmp_path / str(options)).mkdir(exist_ok=True)
+        path = tmp_path / str(options) / name
+        shown = ImageDataset(path if path.exists() else write_archive(path, pixels, classes, names), **options)
+        return shown.fingerprint()
+
+    for ending in (".zip", ""):
+        first = print_of(f"a{ending}")
+        assert print_of(f"b{ending}", classes=[1, 1, 1, 1]) == first  # nobody looks at the labels
+        assert print_of(f"c{ending}", changed) != first
+        assert print_of(f"d{ending}", images[::-1]) != first
+        assert print_of(f"e{ending}", images[:3], labels[:3]) != first
+        labelled = {print_of(f"f{i}{ending}", classes=classes, names=names, use_labels=True)
+                    for i, (classes, names) in enumerate([(labels, None), ([0, 1, 1, 1], None), (labels, ["x", "y"]),
+                                                          ([0, 1, 0, 2], None)])}
+        assert len(labelled | {first}) == 5
+        subsets = {print_of(f"s{ending}", max_images=2, seed=seed) for seed in range(6)}
+        assert len(subsets) > 1 and first not in subsets
+
+    with zipfile.ZipFile(tmp_path / "again.zip", "w", zipfile.ZIP_DEFLATED) as again:  # now, packed and in disorder
+        for file in sorted((tmp_path / "{}" / "a").rglob("*.*"), reverse=True):
+            again.write(file, file.relative_to(tmp_path / "{}" / "a"))
+    assert ImageDataset(tmp_path / "again.zip").fingerprint() == print_of("a.zip")
+    shutil.copytree(tmp_path / "{}" / "a", tmp_path / "moved")
+    assert ImageDataset(tmp_path / "moved").fingerprint() == print_of("a")
 
 
 def test_a_dataset_can_be_pickled_after_use(tmp_path):

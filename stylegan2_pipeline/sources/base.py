@@ -51,6 +51,10 @@ class FileSource(abc.ABC):
     def read_bytes(self, name: str, most: int = -1) -> bytes:
         """All of a file, or its first `most` bytes. Raises BrokenImage with the reason."""
 
+    @abc.abstractmethod
+    def checksum(self, name: str) -> tuple[int, int]:
+        """Size and a CRC-32 of a file, found without reading all of it. Raises BrokenImage with the reason."""
+
     def decode(self, index: int) -> Decoded:
         return decode_image(self.read_bytes(self.names[index]))
 

@@ -1,11 +1,14 @@
 """A folder of image files, with all folders inside it."""
 
 import os
+import zlib
 from pathlib import Path
 
 from stylegan2_pipeline.decode import MAX_BYTES, BrokenImage
 from stylegan2_pipeline.sources.base import FileSource
 from torch_utils.errors import UserError
+
+EDGE_BYTES = 4096  # of a file's beginning and end
 
 
 class FolderSource(FileSource):
@@ -21,6 +24,17 @@ class FolderSource(FileSource):
                 raise BrokenImage(f"too large: more than {MAX_BYTES >> 30} GiB")
             with path.open("rb") as file:
                 return file.read(most)
+        except OSError as error:
+            raise BrokenImage(error.strerror or str(error)) from None
+
+    def checksum(self, name: str) -> tuple[int, int]:
+        """Of the first and last bytes: an image that was drawn or encoded anew differs in its size or there."""
+        try:
+            with (self.path / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                crc = zlib.crc32(file.read(EDGE_BYTES))
+                file.seek(max(size - EDGE_BYTES, 0))
+                return size, zlib.crc32(file.read(EDGE_BYTES), crc)
         except OSError as error:
             raise BrokenImage(error.strerror or str(error)) from None
 

@@ -36,6 +36,14 @@ class ZipSource(FileSource):
         except Exception as error:  # BadZipFile, zlib.error, RuntimeError (encrypted), OSError, NotImplementedError ...
             raise BrokenImage(f"cannot be unpacked: {printable(str(error))}") from None
 
+    def checksum(self, name: str) -> tuple[int, int]:
+        """Both stand in the directory of the zip."""
+        try:
+            info = self._opened().getinfo(name)
+        except Exception as error:
+            raise BrokenImage(f"cannot be unpacked: {printable(str(error))}") from None
+        return info.file_size, info.CRC
+
     def notes(self) -> list[str]:
         if not self._unsafe:
             return super().notes()
