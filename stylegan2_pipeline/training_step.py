@@ -21,7 +21,7 @@ from stylegan2_pipeline.ema import ema_beta, update_ema
 from stylegan2_pipeline.latents import Latents, draw_latents
 from stylegan2_pipeline.losses import Augment, Term
 from stylegan2_pipeline.networks import Discriminator, Generator
-from stylegan2_pipeline.reporting import Collector
+from stylegan2_pipeline.statistics import Collector
 from torch_utils import distributed
 from torch_utils.seeding import derive_seed, sample_generators
 

@@ -143,5 +143,6 @@ def test_conda_and_pip_install_the_same():
     assert "--editable .[dev]" in environment and "--constraint constraints.txt" in environment
     assert "dev" in project["optional-dependencies"]
     names = {item.split(">")[0] for item in project["dependencies"]}
-    assert names == {"torch", "ninja", "click", "pillow", "numpy", "scipy", "tensorboard", "requests"}
+    assert names == {"torch", "ninja", "click", "pillow", "numpy", "scipy", "tensorboard", "requests",
+                     "rich"}
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
