@@ -87,11 +87,11 @@ def generated_images(
     """`count` random images uint8 [N,C,H,W] with labels as the dataset has them."""
     for start in range(0, count, batch):
         n = min(batch, count - start)
-        generators = sample_generators(seed, "metric latents", start, n)
+        generators = sample_generators(seed, "metric latents", range(start, start + n))
         z = torch.stack([torch.randn(G.z_dim, generator=g) for g in generators]).to(device)
         c = _random_labels(dataset, generators).to(device) if G.c_dim else None
         noise = torch.stack([torch.randn(G.synthesis.noise_numel, generator=g, device=device)
-                             for g in sample_generators(seed, "metric noise", start, n, str(device))])
+                             for g in sample_generators(seed, "metric noise", range(start, start + n), str(device))])
         images = G(z, c, noise_mode="random", noise=noise)
         yield to_uint8(images).cpu().numpy()
 

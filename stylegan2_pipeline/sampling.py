@@ -136,7 +136,7 @@ def _noise(G: Generator, seed: int, noise_mode: str) -> Tensor | None:
     """The unit normals [1, noise_numel] of a seed, drawn on the CPU, so that devices agree."""
     if noise_mode != "random":
         return None
-    generator, = sample_generators(seed, "noise of a seed", 0, 1)
+    generator, = sample_generators(seed, "noise of a seed", [0])
     return torch.randn([1, G.synthesis.noise_numel], generator=generator).to(_device_of(G))
 
 

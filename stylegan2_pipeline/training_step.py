@@ -1,14 +1,14 @@
 """One step of training: the phases with their optimizers, the moving average, the augmentation controller.
 
 The batch of a step is cut into parts (micro-batches, over ranks and in time); every sample draws from its own random
-stream and every loss is weighed by its share, so that the cut does not change the gradient. The exception is the
-minibatch standard deviation layer, whose groups lie within a part.
+stream and every loss is weighed by its share, and the groups of the minibatch deviation layer are neighbours in the
+batch: so the cut does not change the gradient, and a batch that the memory does not hold is cut further as it comes.
 """
 
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,64 +21,55 @@ from stylegan2_pipeline.ema import ema_beta, update_ema
 from stylegan2_pipeline.latents import Latents, draw_latents
 from stylegan2_pipeline.losses import Augment, Term
 from stylegan2_pipeline.networks import Discriminator, Generator
+from stylegan2_pipeline.parts import Part, cut, next_smaller
+from stylegan2_pipeline.phases import Gathered, Phase, Trouble, is_out_of_memory, make_optimizer
 from stylegan2_pipeline.statistics import Collector
 from torch_utils import distributed
 from torch_utils.seeding import derive_seed, sample_generators
 
-
-@dataclass(frozen=True)
-class Part:
-    """A run of the global batch: samples start..start+count-1 of the run, and for D the real ones."""
-
-    start: int
-    count: int
-    real: Tensor | None = None
-    real_c: Tensor | None = None
+Found = TypeVar("Found")
 
 
-@dataclass(eq=False)
-class Phase:
-    """What is trained how often by which loss; weight multiplies the loss of a lazily evaluated phase."""
+def make_pipe(augment: cfg.AugmentConfig, device: torch.device) -> "AugmentPipe | Any":
+    if augment.mode == "noaug":
+        return None
+    if augment.mode == "diffaugment":
+        from stylegan2_pipeline.diffaugment import DiffAugment
 
-    name: str
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    interval: int
-    weight: float
-    terms: Callable[[Part], Iterator[Term]]
-    params: list[nn.Parameter] = field(default_factory=list)
-
-
-def make_optimizer(net: nn.Module, lr: float, config: cfg.OptimizerConfig, reg_interval: int) -> torch.optim.Optimizer:
-    """Adam with lr and betas corrected for a lazily regularised network (StyleGAN2, section 3.1)."""
-    ratio = reg_interval / (reg_interval + 1) if reg_interval else 1.0
-    beta1, beta2 = (float(beta) ** ratio for beta in config.betas)
-    return torch.optim.Adam(net.parameters(), lr=lr * ratio, betas=(beta1, beta2), eps=config.eps, fused=True)
+        return DiffAugment(augment.policy).to(device)
+    return AugmentPipe(AUGPIPES[augment.pipe]).to(device)
 
 
 class Trainer:
     """Networks, optimizers, controllers and counters: everything that a step changes."""
 
-    def __init__(self, config: cfg.TrainConfig, labels: Tensor, device: torch.device) -> None:
-        """labels [M,c_dim] of the data set, from which generated samples take theirs."""
+    def __init__(self, config: cfg.TrainConfig, labels: Tensor, device: torch.device,
+                 tell: Callable[[str], None] = print) -> None:
+        """labels [M,c_dim] of the data set, from which generated samples take theirs; tell: for what must be said."""
         self.config = config
         self.device = device
         self.labels = labels
+        self.tell = tell
         self.network_kwargs = dict(zip("GD", cfg.network_kwargs(config), strict=True))
         torch.manual_seed(derive_seed(config.seed, "initial weights"))
         self.G = Generator(**self.network_kwargs["G"]).train().requires_grad_(False).to(device)
         self.D = Discriminator(**self.network_kwargs["D"]).train().requires_grad_(False).to(device)
         self.G_ema = copy.deepcopy(self.G).eval()
         augment = config.augment
-        self.pipe = AugmentPipe(AUGPIPES[augment.pipe]).to(device) if augment.mode != "noaug" else None
+        self.pipe = make_pipe(augment, device)
         self.ada = AdaController(augment.target, augment.interval, augment.kimg, augment.p)
         self.pl_mean = torch.zeros([], device=device)
+        self.lecam = torch.zeros([2], device=device)  # running means of D's scores of real and of generated images
         self._batch_mean_length: Tensor | None = None
         self._signs = torch.zeros([2], dtype=torch.float64, device=device)  # their sum and count since ADA's last look
         self.collector = Collector(device)
         self.cur_nimg = 0
+        self.phases_done = 0  # of the present step; more than 0 only after one that could not be finished
+        self.batch_gpu = config.batch_gpu
+        self.lr_scale = 1.0
+        self.optimizers = self._make_optimizers()
         self.phases = self._make_phases()
-        self.nonfinite_losses = torch.zeros([len(self.phases)], dtype=torch.int64, device=device)  # steps, by phase
+        self.trouble = Trouble.none(len(self.phases), device)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -90,17 +81,20 @@ class Trainer:
 
     @property
     def augment_p(self) -> float:
-        return self.ada.p if self.pipe is not None else 0.0
+        return self.ada.p if self.config.augment.mode in ("ada", "fixed") else 0.0
+
+    def _make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        opt, loss = self.config.optimizer, self.config.loss
+        return {"G": make_optimizer(self.G, opt.g_lr, opt, loss.g_reg_interval),
+                "D": make_optimizer(self.D, opt.d_lr, opt, loss.d_reg_interval)}
 
     def _make_phases(self) -> list[Phase]:
-        opt, loss = self.config.optimizer, self.config.loss
-        g_opt = make_optimizer(self.G, opt.g_lr, opt, loss.g_reg_interval)
-        d_opt = make_optimizer(self.D, opt.d_lr, opt, loss.d_reg_interval)
+        loss, G_opt, D_opt = self.config.loss, self.optimizers["G"], self.optimizers["D"]
         phases = [
-            Phase("Gmain", self.G, g_opt, 1,                   1,                   self._generator_main),
-            Phase("Greg",  self.G, g_opt, loss.g_reg_interval, loss.g_reg_interval, self._generator_reg),
-            Phase("Dmain", self.D, d_opt, 1,                   1,                   self._discriminator_main),
-            Phase("Dreg",  self.D, d_opt, loss.d_reg_interval, loss.d_reg_interval, self._discriminator_reg),
+            Phase("Gmain", self.G, G_opt, 1,                   1,                   self._generator_main),
+            Phase("Greg",  self.G, G_opt, loss.g_reg_interval, loss.g_reg_interval, self._generator_reg),
+            Phase("Dmain", self.D, D_opt, 1,                   1,                   self._discriminator_main),
+            Phase("Dreg",  self.D, D_opt, loss.d_reg_interval, loss.d_reg_interval, self._discriminator_reg),
         ]
         on = {"Greg": loss.pl_weight and loss.g_reg_interval, "Dreg": loss.r1_gamma and loss.d_reg_interval}
         phases = [phase for phase in phases if on.get(phase.name, True)]
@@ -108,14 +102,23 @@ class Trainer:
             phase.params = list(phase.network.parameters())
         return phases
 
+    def scale_learning_rates(self, scale: float) -> None:
+        """Sets them to `scale` times those of the settings."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] *= scale / self.lr_scale
+        self.lr_scale = scale
+
     # One step.
 
     def step(self, real: Tensor, real_c: Tensor) -> None:
         """Trains on this rank's share of a batch: real images [n,C,H,W] in [-1, 1] and labels [n,c_dim]."""
         assert len(real) * distributed.world_size() == self.config.batch
-        for phase in self.phases:
-            if self.iteration % phase.interval == 0:
+        for number, phase in enumerate(self.phases):
+            if number >= self.phases_done and self.iteration % phase.interval == 0:
+                self.phases_done = number
                 self.run_phase(phase, real, real_c)
+        self.phases_done = 0
         ema = self.config
         update_ema(self.G_ema, self.G, ema_beta(ema.batch, self.cur_nimg, ema.ema_kimg, ema.ema_rampup))
         self.cur_nimg += self.config.batch
@@ -131,46 +134,76 @@ class Trainer:
         phase.optimizer.zero_grad(set_to_none=True)
 
     def accumulate(self, phase: Phase, real: Tensor, real_c: Tensor) -> None:
-        """Leaves the gradient of one phase over the whole batch in .grad of its network's parameters."""
+        """Leaves the gradient of one phase over the whole batch in .grad of its network's parameters.
+
+        Raises torch.OutOfMemoryError when not even one sample at once fits the memory; nothing has changed then.
+        """
+        parts = functools.partial(self._parts, phase, real, real_c)
         phase.network.requires_grad_(True)
-        parts = self._parts(phase, real, real_c)
-        if phase.name == "Greg" and (len(parts) > 1 or distributed.world_size() > 1):
-            self._batch_mean_length = self._mean_path_length(parts)
-        total = sum(part.count for part in parts)
-        w_mean = torch.zeros([self.G.w_dim], device=self.device)
-        finite = torch.ones([], dtype=torch.bool, device=self.device)
-        for part in parts:
-            share = part.count / total
-            for term in phase.terms(part):
-                (term.loss * (phase.weight * share)).backward()
-                finite &= term.loss.detach().isfinite()
-                self._note(term.stats)
-                if term.w is not None:
-                    w_mean += term.w.detach().mean(0) * share
-        phase.network.requires_grad_(False)
-        finite = distributed.sum_over_ranks((~finite).to(torch.int64)) == 0
-        self.nonfinite_losses[self.phases.index(phase)] += (~finite).to(torch.int64)
+        try:
+            if phase.name == "Greg" and (distributed.world_size() > 1 or len(parts()) > 1):
+                lengths = self._fitting(parts, len(real), self._path_lengths)
+                self._batch_mean_length = distributed.mean_over_ranks(lengths.mean())
+            found = self._fitting(parts, len(real), functools.partial(self._differentiate, phase))
+        finally:
+            phase.network.requires_grad_(False)
+        for stats in found.stats:
+            self._note(stats)
+        finite = distributed.sum_over_ranks((~found.finite).to(torch.int64)) == 0
+        self.trouble.losses[self.phases.index(phase)] += (~finite).to(torch.int64)
         if phase.name != "Dreg":
             w_avg = self.G.mapping.w_avg
-            self.G.mapping.update_w_avg(torch.where(finite, distributed.mean_over_ranks(w_mean), w_avg))
+            self.G.mapping.update_w_avg(torch.where(finite, distributed.mean_over_ranks(found.w_mean), w_avg))
         if self._batch_mean_length is not None:
             mean_length = torch.where(finite, self._batch_mean_length, self.pl_mean)
             self.pl_mean.lerp_(mean_length, self.config.loss.pl_decay)
             self._batch_mean_length = None
+        if phase.name == "Dmain" and self.config.loss.lecam_weight:
+            scores = distributed.mean_over_ranks(found.mean_scores())
+            self.lecam.lerp_(torch.where(finite, scores, self.lecam), 1 - self.config.loss.lecam_decay)
         self._finish_gradient(phase, finite)
 
+    def _fitting(self, parts: Callable[[], list[Part]], share: int, work: Callable[[list[Part]], Found]) -> Found:
+        """work(parts); where the memory does not hold it, with smaller parts, which compute the same."""
+        while True:
+            try:
+                return work(parts())
+            except RuntimeError as error:
+                smaller = next_smaller(self.batch_gpu, share, self.config.networks.mbstd_group)
+                if not is_out_of_memory(error) or smaller is None:
+                    raise
+            for net in self.networks.values():
+                net.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.tell(f"The memory does not hold {self.batch_gpu} images at once: going on with {smaller}, whose "
+                      f"gradients add up to the same batch (--batch-gpu={smaller} starts so).")
+            self.batch_gpu = smaller
+
+    def _differentiate(self, phase: Phase, parts: list[Part]) -> Gathered:
+        """Adds the gradients of the parts up in .grad; changes nothing else."""
+        if phase.name == "Greg" and len(parts) > 1 and self._batch_mean_length is None:
+            self._batch_mean_length = self._path_lengths(parts).mean()
+        total = sum(part.count for part in parts)
+        found = Gathered(torch.zeros([self.G.w_dim], device=self.device),
+                         torch.ones([], dtype=torch.bool, device=self.device))
+        for part in parts:
+            share = part.count / total
+            for term in phase.terms(part):
+                (term.loss * (phase.weight * share)).backward()
+                found.finite &= term.loss.detach().isfinite()
+                found.stats.append({name: value.detach() for name, value in term.stats.items()})
+                if term.w is not None:
+                    found.w_mean += term.w.detach().mean(0) * share
+        return found
+
     def _parts(self, phase: Phase, real: Tensor, real_c: Tensor) -> list[Part]:
-        share, size = len(real), self.config.batch_gpu
+        count, size = len(real), self.batch_gpu
         if phase.name == "Greg":
             shrink = self.config.loss.pl_batch_shrink
-            share, size = max(share // shrink, 1), max(size // shrink, 1)
-        first = self.cur_nimg + distributed.rank() * share
-        with_real = phase.name.startswith("D")
-        return [
-            Part(first + at, min(size, share - at),
-                 real[at:at + size] if with_real else None, real_c[at:at + size] if with_real else None)
-            for at in range(0, share, size)
-        ]
+            count, size = max(count // shrink, 1), max(size // shrink, 1)
+        return cut(real, real_c, first=self.cur_nimg + distributed.rank() * count, size=size, count=count,
+                   group=self.config.networks.mbstd_group, with_real=phase.name.startswith("D"))
 
     def _finish_gradient(self, phase: Phase, finite: Tensor) -> None:
         """Averages the gradient over ranks and removes what is not finite, counting it.
@@ -180,9 +213,10 @@ class Trainer:
         """
         grads = [p.grad for p in phase.params if p.grad is not None]
         flat = distributed.mean_over_ranks(torch.cat([grad.flatten() for grad in grads]))
-        bad = (~flat.isfinite()).sum()
+        bad = ~flat.isfinite()
+        self.trouble.note_gradient(self.phases.index(phase), bad)
+        self.collector.add(f"Gradients/{phase.name}/nonfinite", bad.sum())
         flat = torch.where(finite, flat.nan_to_num(nan=0.0, posinf=1e5, neginf=-1e5), 0.0)
-        self.collector.add(f"Gradients/{phase.name}/nonfinite", bad)
         self.collector.add(f"Gradients/{phase.name}/norm", flat.norm())
         for grad, values in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
             grad.copy_(values.view_as(grad))
@@ -198,11 +232,11 @@ class Trainer:
     # What each phase draws and computes for a part.
 
     def _generators(self, stream: str, part: Part) -> list[torch.Generator]:
-        return sample_generators(self.config.seed, stream, part.start, part.count)
+        return sample_generators(self.config.seed, stream, part.samples)
 
     def _device_generators(self, stream: str, part: Part) -> list[torch.Generator]:
         """For what is too large to be drawn on the CPU."""
-        return sample_generators(self.config.seed, stream, part.start, part.count, str(self.device))
+        return sample_generators(self.config.seed, stream, part.samples, str(self.device))
 
     def _latents(self, generators: list[torch.Generator], stream: str, part: Part) -> Latents:
         return draw_latents(generators, self._device_generators(f"{stream} noise", part), self.G, self.labels,
@@ -227,13 +261,13 @@ class Trainer:
                              for g in self._device_generators("Greg image noise", part)])
         return fake, noise
 
-    def _mean_path_length(self, parts: list[Part]) -> Tensor:
-        """Over the whole batch; found ahead when there are several parts, because each one's penalty needs it."""
+    def _path_lengths(self, parts: list[Part]) -> Tensor:
+        """Of all samples; found ahead when there are several parts, because each one's penalty needs their mean."""
         lengths = []
         for part in parts:
             fake, noise = self._path_length_inputs(part)
             lengths.append(losses.generator_path_lengths(self.G, fake, noise, create_graph=False)[0].detach())
-        return distributed.mean_over_ranks(torch.cat(lengths).mean())
+        return torch.cat(lengths)
 
     def _generator_reg(self, part: Part) -> Iterator[Term]:
         fake, noise = self._path_length_inputs(part)
@@ -249,8 +283,10 @@ class Trainer:
         generators = self._generators("Dmain", part)
         fake = self._latents(generators, "Dmain", part)
         augment_real = self._augment(self._generators("Dmain real", part))
+        weight = self.config.loss.lecam_weight
+        lecam = losses.LeCam(weight, self.lecam[0], self.lecam[1]) if weight else None
         return losses.discriminator_main(self.G, self.D, self._augment(generators), augment_real, fake, part.real,
-                                         part.real_c)
+                                         part.real_c, *([lecam] if lecam else []))
 
     def _discriminator_reg(self, part: Part) -> Iterator[Term]:
         assert part.real is not None and part.real_c is not None

@@ -14,7 +14,8 @@ from stylegan2_pipeline.config import (
     OptimizerConfig,
     TrainConfig,
 )
-from stylegan2_pipeline.training_step import Trainer, make_optimizer
+from stylegan2_pipeline.phases import make_optimizer
+from stylegan2_pipeline.training_step import Trainer
 
 CPU = torch.device("cpu")
 
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 def tiny_config(**changes):
     settings = dict(
         data=DataConfig("data.zip", "data", resolution=16, num_channels=1, num_images=20),
-        networks=NetworkConfig(z_dim=16, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16, mbstd_group=1),
+        networks=NetworkConfig(z_dim=16, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16, mbstd_group=2),
         loss=LossConfig(r1_gamma=1.0), optimizer=OptimizerConfig(0.002, 0.002),
         augment=AugmentConfig(mode="fixed", pipe="bgcfnc", p=0.6),
         batch=8, batch_gpu=8, ema_rampup=0.05)
@@ -147,7 +148,7 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(index, monkeyp
     before = [t.clone() for t in everything(trainer)]
     trainer.run_phase(phase, real, c)
     assert all(map(torch.equal, before, everything(trainer)))
-    assert trainer.nonfinite_losses.tolist() == [int(i == index) for i in range(4)]
+    assert trainer.trouble.losses.tolist() == [int(i == index) for i in range(4)]
 
 
 def spoiled(latents):
@@ -164,8 +165,8 @@ def test_conditional_training_draws_labels_of_the_data():
     trainer = trainer_of(tiny_config(data=data))
     trainer.step(*batch(trainer.config))
     assert trainer.G.mapping.embed.weight.grad is None and trainer.cur_nimg == 8
-    from stylegan2_pipeline.training_step import Part
+    from stylegan2_pipeline.parts import Part
 
-    part = Part(0, 64)
+    part = Part(list(range(64)))
     fake = trainer._latents(trainer._generators("Gmain", part), "Gmain", part)
     assert set(fake.c.argmax(1).tolist()) == {0, 1, 2} and torch.equal(fake.c.sum(1), torch.ones(64))

@@ -1,6 +1,7 @@
 """Random streams that follow from names and counters alone, so that nothing random needs saving."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def sample_generators(seed: int, stream: str, start: int, count: int, device: str = "cpu") -> "list[torch.Generator]":
-    """One generator for each of the samples start..start+count-1 of a named stream.
+def sample_generators(seed: int, stream: str, samples: Iterable[int], device: str = "cpu") -> "list[torch.Generator]":
+    """One generator for each of the samples, given by number, of a named stream.
 
     What a sample draws depends on (seed, stream, index) alone: not on the batch that it is in, nor on the rank.
     """
     import torch
 
-    return [torch.Generator(device).manual_seed(derive_seed(seed, stream, start + i)) for i in range(count)]
+    return [torch.Generator(device).manual_seed(derive_seed(seed, stream, i)) for i in samples]
