@@ -15,7 +15,7 @@ from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.generation import check_writable, open_network
 from stylegan2_pipeline.images import to_uint8
 from stylegan2_pipeline.networks import Generator
-from stylegan2_pipeline.reporting import append_metric
+from stylegan2_pipeline.run_files import append_metric
 from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed, sample_generators
 

@@ -1,7 +1,5 @@
 """What a run tells: the status line, log.txt, stats.jsonl, metric files and TensorBoard."""
 
-import json
-import math
 import os
 import shutil
 import sys
@@ -16,6 +14,7 @@ import click
 import numpy as np
 import torch
 
+from stylegan2_pipeline.run_files import append_metric, append_text, json_line
 from stylegan2_pipeline.statistics import Stat
 from torch_utils.text import format_time
 
@@ -91,27 +90,6 @@ def status_line(status: Mapping[str, float]) -> str:
     return " ".join(f"{name} {value:<{width}}" for name, value, width in fields).rstrip()
 
 
-def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
-    """Adds one line of JSON; numbers that are not finite become null, which every reader of JSON takes."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def append_metric(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Adds a metric's result to metric-<name>.jsonl in `folder`; returns the file."""
-    path = folder / f"metric-{result['metric']}.jsonl"
-    append_jsonl(path, result)
-    return path
-
-
 class RunLog:
     """Everything a run writes besides networks and pictures; a context manager.
 
@@ -163,7 +141,7 @@ class RunLog:
         now = time.time()
         scalars = {name: Stat(1, float(value), 0.0) for name, value in status.items()} | dict(stats)
         record: dict[str, Any] = {name: stat._asdict() for name, stat in sorted(scalars.items())}
-        append_jsonl(self.run_dir / "stats.jsonl", record | {"timestamp": now})
+        append_text(self.run_dir / "stats.jsonl", json_line(record | {"timestamp": now}))
         self._scalars({name: stat.mean for name, stat in scalars.items()}, cur_nimg, now)
 
     def metric(self, result: Mapping[str, Any], cur_nimg: int) -> None:
