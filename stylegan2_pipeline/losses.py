@@ -27,6 +27,22 @@ class Term:
     w: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class LeCam:
+    """Regularisation for limited data (Tseng et al. 2021, eq. 3): D may not run away from what it said before.
+
+    real, fake: scalars, moving averages of D's scores on real and on generated images (eq. 4), which the trainer keeps.
+    """
+
+    weight: float
+    real: Tensor
+    fake: Tensor
+
+    def penalty(self, logits: Tensor, anchor: Tensor) -> Tensor:
+        """Of each score [N,1]; scores of generated images are held to the anchor of real ones, and the reverse."""
+        return self.weight * (logits - anchor).square()
+
+
 def generator_main(G: Generator, D: Discriminator, augment: Augment, fake: Latents) -> Iterator[Term]:
     """Non-saturating logistic loss (Goodfellow et al. 2014): softplus(-D(aug(G(z))))."""
     images, _ws, w = fake.to_images(G)
@@ -70,17 +86,25 @@ def generator_path_length_penalty(G: Generator, fake: Latents, noise: Tensor, pl
 
 
 def discriminator_main(G: Generator, D: Discriminator, augment_fake: Augment, augment_real: Augment, fake: Latents,
-                       real: Tensor, real_c: Tensor) -> Iterator[Term]:
-    """softplus(D(aug(G(z)))), then softplus(-D(aug(real)))."""
+                       real: Tensor, real_c: Tensor, lecam: LeCam | None = None) -> Iterator[Term]:
+    """softplus(D(aug(G(z)))), then softplus(-D(aug(real))); each with its half of the LeCam penalty, if any.
+
+    Loss/D/loss is without the penalty, so that runs with and without it compare; Loss/lecam is the penalty.
+    """
     with torch.no_grad():
         images, _ws, w = fake.to_images(G)
     logits = D(augment_fake(images), fake.c)
     loss_fake = softplus(logits)
-    yield Term(loss_fake.mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign()}, w)
+    held_fake = torch.zeros_like(logits) if lecam is None else lecam.penalty(logits, lecam.real)
+    yield Term((loss_fake + held_fake).mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign()}, w)
+    loss_fake, held_fake = loss_fake.detach(), held_fake.detach()
     logits = D(augment_real(real), real_c)
     loss_real = softplus(-logits)
-    yield Term(loss_real.mean(), {"Loss/scores/real": logits, "Loss/signs/real": logits.sign(),
-                                  "Loss/D/loss": loss_fake.detach() + loss_real})
+    held_real = torch.zeros_like(logits) if lecam is None else lecam.penalty(logits, lecam.fake)
+    stats = {"Loss/scores/real": logits, "Loss/signs/real": logits.sign(), "Loss/D/loss": loss_fake + loss_real}
+    if lecam is not None:
+        stats["Loss/lecam"] = held_fake + held_real
+    yield Term((loss_real + held_real).mean(), stats)
 
 
 def discriminator_r1(D: Discriminator, augment: Augment, real: Tensor, real_c: Tensor, gamma: float) -> Iterator[Term]:

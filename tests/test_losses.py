@@ -102,3 +102,39 @@ def test_ema_ramps_up_and_copies_buffers():
     b.running_mean.fill_(7.0)
     update_ema(a, b, beta=0.75)
     assert torch.allclose(a.weight, torch.full([2], 1.5)) and torch.equal(a.running_mean, b.running_mean)
+
+
+class Scaled(torch.nn.Module):
+    """D(x) = scale * mean(x)."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def forward(self, img, c):
+        return self.scale * img.mean([1, 2, 3])[:, None]
+
+
+def test_lecam_holds_each_kind_of_score_to_the_anchor_of_the_other():
+    G = Generator(8, 0, 8, 8, 1, {"num_layers": 2}, {"channel_base": 64, "channel_max": 8})
+    z, real, none = torch.randn(4, 8), torch.randn(4, 1, 8, 8), torch.zeros(4, 0)
+    noise = torch.randn(4, G.synthesis.noise_numel)
+    lecam = losses.LeCam(0.3, real=torch.tensor(0.7), fake=torch.tensor(-0.4))
+    found = []
+    for option in (None, lecam):
+        D = Scaled(2.0)
+        terms = list(losses.discriminator_main(G, D, identity, identity, unmixed(z, G, noise), real, none, option))
+        gradients = [torch.autograd.grad(term.loss, D.scale)[0] for term in terms]
+        found.append((terms, gradients))
+    (plain, plain_gradients), (held, held_gradients) = found
+    means = G(z, noise=noise).detach().mean([1, 2, 3]), real.mean([1, 2, 3])
+    for k, anchor in enumerate((0.7, -0.4)):
+        distance = 2.0 * means[k] - anchor
+        assert torch.allclose(held[k].loss - plain[k].loss, 0.3 * distance.square().mean(), atol=1e-6)
+        expected = 0.3 * (2 * distance * means[k]).mean()
+        assert torch.allclose(held_gradients[k] - plain_gradients[k], expected, atol=1e-6)
+    penalty = held[1].stats.pop("Loss/lecam")
+    assert torch.allclose(penalty.mean(), sum(a.loss - b.loss for a, b in zip(held, plain, strict=True)), atol=1e-6)
+    assert penalty.shape == (4, 1)
+    for a, b in zip(held, plain, strict=True):
+        assert a.stats.keys() == b.stats.keys() and all(map(torch.equal, a.stats.values(), b.stats.values()))
