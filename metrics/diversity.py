@@ -32,8 +32,8 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     weights = torch.tensor(SCALE_WEIGHTS[:scales], dtype=torch.float64, device=a.device)
     factors = []
     for scale in range(scales):
-        luminance, structure = _ssim_terms(a, b)
-        factors.append(structure.clamp_min(0) if scale < scales - 1 else (luminance * structure).clamp_min(0))
+        ssim, structure = _ssim_terms(a, b)
+        factors.append((structure if scale < scales - 1 else ssim).clamp_min(0))
         a, b = _halved(a), _halved(b)
     per_channel = torch.stack(factors, dim=2) ** (weights / weights.sum())  # [NCS]
     return per_channel.prod(dim=2).mean(dim=1)
@@ -46,14 +46,14 @@ def num_scales(size: int) -> int:
 
 
 def _ssim_terms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Luminance and contrast-structure terms [N,C], averaged over the image as SSIM itself is at the last scale."""
+    """SSIM and its contrast-structure part [N,C], averaged over the image."""
     c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
     spread = _blur(a * a) + _blur(b * b) - mean_a.square() - mean_b.square()
     together = _blur(a * b) - mean_a * mean_b
     structure = (2 * together + c2) / (spread + c2)
     luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
-    return luminance.mean(dim=[2, 3]), structure.mean(dim=[2, 3])
+    return (luminance * structure).mean(dim=[2, 3]), structure.mean(dim=[2, 3])
 
 
 def _blur(x: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ training than diverse data. Everything is measured on a random sample, the same 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -87,13 +88,13 @@ class Difficulty:
         return self.vendi / self.variety_images
 
     def to_json(self) -> str:
-        """All but the pictures."""
+        """All but the pictures; null for what so few images do not give."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.name.endswith("_image")}
-        return json.dumps(values)
+        return json.dumps({k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        values: dict[str, Any] = json.loads(text)
+        values = {key: math.nan if value is None else value for key, value in json.loads(text).items()}
         return cls(**values | {"spectrum": tuple(values["spectrum"])})
 
 
@@ -112,7 +113,8 @@ def describe_dataset(dataset: ImageDataset, seed: int = 0) -> Difficulty:
     reduced = torch.cat([reduced_pixels(iter([summary.add(images)]), torch.device("cpu")) for images in batches])
     embedded = embed(reduced)
     variety = embedded[:VARIETY]
-    effective = int(distinct(embedded, mirrored(embedded, dataset.num_channels)).sum())
+    single = embedded.float()
+    effective = int(distinct(single, mirrored(single, dataset.num_channels)).sum())
     ms_ssim, pairs = mean_pair_ms_ssim(summary.detail_batches(batch))
     values: dict[str, Any] = {
         "exact_copies": summary.exact_copies, "near_copies": max(examined - effective - summary.exact_copies, 0),
@@ -216,16 +218,11 @@ def _floors(batches: Iterator[np.ndarray], count: int, reduced: Tensor, seed: in
     return {"floors": floors, "floor_images": images}
 
 
-def kind_of(values: dict[str, Any]) -> str:
+def kind_of(values: Mapping[str, float]) -> str:
     """"homogeneous" or "diverse" when at least two of SIGNS say so and none the contrary; else "in between"."""
-    tests: dict[str, Callable[[float], bool]] = {
-        "homogeneous": lambda sign: sign > 0,
-        "diverse": lambda sign: sign < 0,
-    }
     signs = [_sign(values[name], *bounds) for name, bounds in SIGNS.items()]
-    for kind, speaks in tests.items():
-        others = [sign for sign in signs if sign and not speaks(sign)]
-        if sum(map(speaks, signs)) >= 2 and not others:
+    for kind, sign in (("homogeneous", 1), ("diverse", -1)):
+        if signs.count(sign) >= 2 and -sign not in signs:
             return kind
     return "in between"
 
@@ -236,10 +233,11 @@ def _sign(value: float, homogeneous: float, diverse: float) -> int:
     return int(direction * value >= direction * homogeneous) - int(direction * value <= direction * diverse)
 
 
-def _words(values: dict[str, Any], examined: int, images: int) -> str:
-    sample = "" if examined == images else f" Measured on {examined} of {images} images."
+def _words(values: Mapping[str, Any], examined: int, images: int) -> str:
     copies = examined - values["effective"]
+    pairs = f"random pairs have an MS-SSIM of {values['ms_ssim']:.2f} (1: the same), " if values["pairs"] else ""
     repeated = f" {copies} of the {examined} images repeat another one." if copies else ""
-    return (f"{values['kind']}: random pairs have an MS-SSIM of {values['ms_ssim']:.2f} (1: the same), the mean image "
-            f"keeps {values['sharpness']:.0%} of the images' sharpness, and {values['variety_images']} images count as "
-            f"{values['vendi']:.3g} different ones (Vendi).{repeated}{sample}")
+    sample = f" Measured on {examined} of {images} images." if examined < images else ""
+    return (f"{values['kind']}: {pairs}the mean image keeps {values['sharpness']:.0%} of the images' sharpness, and "
+            f"{values['variety_images']} images count as {values['vendi']:.3g} different ones (Vendi)."
+            f"{repeated}{sample}")
