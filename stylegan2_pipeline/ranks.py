@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
@@ -66,6 +66,7 @@ def _start(job: Job, worker: Worker, meeting: Path) -> list[SpawnProcess]:
     n = job.config.num_gpus
     processes = [context.Process(target=_rank, args=(rank, job, worker, meeting), name=f"rank {rank}")
                  for rank in range(n)]
+    resource_tracker.ensure_running()  # it would unblock them when the first process starts it
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     try:
         with _threads(max(torch.get_num_threads() // n, 1)):

@@ -46,11 +46,11 @@ def fail(message):
 
 
 def die_on_one(job, device):
-    """Rank 1 ends as job.again says, while rank 0 waits for it in a collective."""
+    """Rank 1 ends as job.config.cfg says, while rank 0 waits for it in a collective."""
     say(job, "pid", str(os.getpid()))
     if distributed.rank() == 1:
         time.sleep(0.5)
-        match job.again:
+        match job.config.cfg:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "user error":
@@ -82,7 +82,7 @@ def finish_on_signal(job, device):
     say(job, "pid", str(os.getpid()))
     while not distributed.any_rank(bool(noted), device):
         time.sleep(0.05)
-    if job.again == "slow":
+    if job.config.cfg == "slow":
         time.sleep(1000)
     say(job, "saved")
     return 128 + noted[0]
