@@ -3,8 +3,10 @@
 import collections
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.labels import printable, some
 from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed
+
+if TYPE_CHECKING:
+    import torch
 
 MIN_RESOLUTION = 8
 
@@ -33,6 +38,7 @@ class ImageDataset:
         self._archive = Archive(path)
         self._indices = subset(len(self._archive), max_images, seed)
         self._pixels: np.ndarray | None = None
+        self.device_images: torch.Tensor | None = None  # [n_raw,C,H,W] uint8 where the training computes, if they fit
         self._digest: str | None = None
         self.mirror = mirror
         self.image_shape: list[int] = list(self._archive.read(int(self._indices[0])).shape)
@@ -94,20 +100,27 @@ class ImageDataset:
         return vector
 
     def preload(self) -> None:
-        """Decode all images into memory once; image() is then a lookup, also in processes forked later."""
-        if self._pixels is not None:
-            return
-        pixels = np.empty((self.n_raw, *self.image_shape), np.uint8)
+        """Decode all images into memory once; image() is then a lookup."""
+        if self._pixels is None:
+            pixels = np.empty((self.n_raw, *self.image_shape), np.uint8)
+            self.decode_into(pixels, range(self.n_raw))
+            self.keep(pixels)
 
-        def load(raw: int) -> None:
-            pixels[raw] = self._decode(raw)
+    def decode_into(self, pixels: np.ndarray, numbers: Sequence[int], threads: int | None = None) -> None:
+        """Write image number i, not mirrored, to pixels[k] for each k, i of numbers; threads: by default one a core."""
+        def load(place: int) -> None:
+            pixels[place] = self.image(numbers[place])
 
-        threads = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+        pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16))
         try:
-            done = threads.map(load, range(self.n_raw))
-            collections.deque(progress(done, self.n_raw, "Loading images"), maxlen=0)
+            done = pool.map(load, range(len(numbers)))
+            collections.deque(progress(done, len(numbers), "Loading images"), maxlen=0)
         finally:
-            threads.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+
+    def keep(self, pixels: np.ndarray) -> None:
+        """Use pixels [n_raw,C,H,W], which nobody may change any more, instead of the archive."""
+        assert pixels.shape == (self.n_raw, *self.image_shape) and pixels.dtype == np.uint8
         pixels.flags.writeable = False
         self._pixels = pixels
 
@@ -139,9 +152,18 @@ class ImageDataset:
     def close(self) -> None:
         self._archive.close()
 
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_pixels": None, "device_images": None}  # the copy reads the archive
+
     def _decode(self, raw: int) -> np.ndarray:
         index = int(self._indices[raw])
-        pixels = self._archive.read(index)
+        try:
+            pixels = self._archive.read(index)
+        except UserError:
+            if self._archive.path.exists():
+                raise
+            raise UserError(f"--data: {self._archive.path} is gone: it was moved, removed or unmounted while it was "
+                            f"being read. Bring it back, then go on.") from None
         self._check_alike(index, list(pixels.shape))
         return pixels
 
