@@ -1,5 +1,5 @@
 # make demo   from nothing to a trained generator on sample data
-# make test   the fast tests; `make test-all` all of them; `make test-gpu` those that need a CUDA device
+# make test   the fast tests; `make test-slow` the others; `make test-all` all; `make test-gpu` those for a CUDA device
 # make bench  the native operators against pure torch, on the GPU where there is one; BENCH_ARGS="--help" says more
 # Variables: PYTHON (3.11 or later), VENV, TORCH (another torch version), PIP_ARGS (e.g. an index of CPU builds)
 
@@ -12,18 +12,23 @@ BENCH_ARGS ?=
 
 PY := $(VENV)/bin/python
 CONSTRAINTS := $(VENV)/constraints.txt
+# Tests run in a process a core; those of a module in the same one, because they share its fixtures.
+SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadscope
 INSTALLED := $(VENV)/.installed$(if $(TORCH),-$(TORCH))
 
-.PHONY: demo test test-all test-gpu bench lint types install clean
+.PHONY: demo test test-slow test-all test-gpu bench lint types install clean
 
 demo: $(INSTALLED)
 	$(PY) -m stylegan2_pipeline demo $(DEMO_ARGS)
 
 test: $(INSTALLED)
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest $(SPREAD) -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(PY) -m pytest $(SPREAD) -m slow
 
 test-all: $(INSTALLED)
-	$(PY) -m pytest
+	$(PY) -m pytest $(SPREAD)
 
 test-gpu: $(INSTALLED)
 	$(PY) -m pytest -m gpu
