@@ -1,28 +1,39 @@
 """Starting from somebody's weights: what fits is copied, what can be adapted is, and all of it is said."""
 
-import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from stylegan2_pipeline.adaptation import Names, adapt
 from stylegan2_pipeline.checkpoint import Snapshot
+from stylegan2_pipeline.networks import Discriminator, Generator
 from torch_utils.errors import UserError
 
 
 @dataclass
 class Report:
-    """Names of parameters and buffers of the new network, by what became of them; unused: of the source only."""
+    """Names of parameters and buffers of the new network, by what became of them; unused: of the source only.
+
+    notes: what was adapted, in words; frozen: names of layers that are new and, by --freezed, would stay so.
+    """
 
     matched: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+
+    @property
+    def partial(self) -> bool:
+        """Whether what the new network computes is not what the source does."""
+        return bool(self.missing or self.unused)
 
     def line(self, name: str) -> str:
         text = f"  {name}: {len(self.matched)} matched, {len(self.adapted)} adapted, {len(self.missing)} missing"
         text += f", {len(self.unused)} of the source unused" if self.unused else ""
-        for label, names in (("adapted", self.adapted), ("missing", self.missing)):
+        for label, names in (("adapted", self.adapted), ("missing", self.missing), ("unused", self.unused)):
             text += f"\n    {label}: {some(names)}" if names else ""
         return text
 
@@ -31,54 +42,55 @@ def some(names: list[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def adapt(name: str, value: Tensor, shape: torch.Size) -> Tensor | None:
-    """A tensor for other image channels, gray (1) and RGB (3): a gray image and its RGB copy give the same features.
-
-    The run-time scale 1/sqrt(channels) of fromrgb is undone in the stored weights. None: there is no rule.
-    """
-    layer = name.split(".")[-2] if "." in name else ""
-    if layer == "fromrgb" and name.endswith("weight"):
-        old, new = value.shape[1], shape[1]
-        if {old, new} == {1, 3} and value.shape[0] == shape[0]:
-            return value.sum(1, keepdim=True).expand(shape) / new * math.sqrt(new / old)
-    if layer == "torgb" and value.shape[1:] == shape[1:] and {value.shape[0], shape[0]} == {1, 3}:
-        return value.mean(0, keepdim=True).expand(shape)
-    return None
-
-
 @torch.no_grad()
-def transfer(source: nn.Module, net: nn.Module) -> Report:
-    """Copies source's tensors into net by name where the shapes agree, or can be made to."""
-    report = Report()
-    have, want = source.state_dict(), net.state_dict()
+def transfer(source: Generator | Discriminator, net: Generator | Discriminator, source_classes: Names = None,
+             classes: Names = None) -> Report:
+    """Copies source's tensors into net by name where the shapes agree, or can be made to (see adaptation.py).
+
+    source_classes, classes: names of the labels of either, where they are known.
+    """
+    draft = adapt(source, net, source_classes, classes)
+    report = Report(notes=draft.notes)
+    want, trained = net.state_dict(), {name for name, _ in net.named_parameters()}
     for name, target in want.items():
-        value = have.get(name)
-        if value is not None and value.shape == target.shape:
-            target.copy_(value)
-            report.matched.append(name)
-        elif value is not None and (adapted := adapt(name, value, target.shape)) is not None:
-            target.copy_(adapted)
-            report.adapted.append(name)
-        else:
+        value = draft.state.get(name)
+        if value is None or value.shape != target.shape:
             report.missing.append(name)
-    report.unused = [name for name in have if name not in want]
+            if name not in trained and name.endswith((".weight", ".bias")):
+                report.frozen.append(name)
+            continue
+        target.copy_(value)
+        (report.adapted if name in draft.changed else report.matched).append(name)
+    report.unused = [name for name in draft.state if name not in want]
     return report
 
 
-def resume_weights(snapshot: Snapshot, networks: dict[str, nn.Module], source: str, allow_partial: bool) -> str:
-    """Transfers G, D and G_ema and says what matched. Raises UserError on a partial match unless it is allowed."""
-    lines, partial = [f"Starting from the weights of {source}"], False
+def resume_weights(snapshot: Snapshot, networks: dict[str, nn.Module], source: str, allow_partial: bool,
+                   classes: Names = None) -> str:
+    """Transfers G, D and G_ema and says what became of them; classes: the names of the labels of this run.
+
+    Raises UserError on a partial match unless it is allowed, and for new layers that would stay frozen.
+    """
+    lines, notes, partial, frozen = [f"Starting from the weights of {source}"], dict[str, None](), False, list[str]()
     for name, net in networks.items():
+        assert isinstance(net, Generator | Discriminator)
         old = getattr(snapshot, name) or (snapshot.G_ema if name == "G" else None)
         if old is None:
             lines.append(f"  {name}: not in the source, starts new")
             partial = True
             continue
-        report = transfer(old, net)
+        report = transfer(old, net, snapshot.class_names, classes)
         lines.append(report.line(name))
-        partial = partial or bool(report.missing)
+        notes |= dict.fromkeys(report.notes)
+        frozen += report.frozen
+        partial = partial or report.partial
+    lines += [f"  Adapted: {note}." for note in notes]
     text = "\n".join(lines)
     if partial and not allow_partial:
         raise UserError(f"--resume: the source fits this run only in part.\n{text}\nTake a source of the same "
-                        f"resolution, --cfg and labels, or accept it with --allow-partial.")
+                        f"resolution, --cfg and --map-depth, or accept it with --allow-partial.")
+    if frozen:
+        raise UserError(f"--freezed: it would freeze layers of D that the source does not have ({some(frozen)}), and "
+                        f"they would stay random. Take a source of the same resolution and --cfg, or a smaller "
+                        f"--freezed.")
     return text
