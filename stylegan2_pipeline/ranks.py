@@ -1,15 +1,15 @@
-"""One process a device: started, told of signals, and ended together when one of them dies."""
+"""One process a device: started here or by torchrun, told of signals, ended together when one of them dies."""
 
 import contextlib
 import ctypes
+import json
 import os
-import pickle
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
@@ -21,27 +21,17 @@ import click
 import torch
 
 from stylegan2_pipeline.job import Job
+from stylegan2_pipeline.rank_failures import Report, cause, with_remedy
 from torch_utils import distributed
+from torch_utils.errors import UserError
+from torch_utils.meeting import Heartbeat, agree_on_attempt
 
 Worker = Callable[[Job, torch.device], int]
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOPPED = tuple(128 + number for number in FORWARDED)  # exit codes of who saved and ended because of a signal
 GRACE_SEC = 15.0  # for the other ranks to end by themselves when one has failed: they may be stuck waiting for it
 AT_ONCE_SEC = 5.0  # the same after Ctrl-C was pressed twice
-STOPPED = tuple(128 + number for number in FORWARDED)  # exit codes of who saved and ended because of a signal
-
-
-class RankFailed(click.ClickException):
-    """A rank crashed or was killed; says which, how, and what is known about it."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a rank failed: what it raised for the user, or the traceback."""
-
-    at: float
-    error: click.ClickException | None
-    details: str
 
 
 def spawn(job: Job, worker: Worker) -> int:
@@ -52,12 +42,12 @@ def spawn(job: Job, worker: Worker) -> int:
     is raised here; RankFailed stands for everything else. No rank outlives this process.
     """
     with tempfile.TemporaryDirectory(prefix="stylegan2-ranks-") as meeting, _noting_signals() as noted:
-        ranks = Ranks(_start(job, worker, Path(meeting)), Path(meeting), noted)
+        ranks = Ranks(_start(job, worker, Path(meeting)), noted)
         try:
             ranks.wait()
         finally:
             ranks.kill()
-        return ranks.exit_code(job)
+        return ranks.exit_code(Path(meeting), job)
 
 
 def _start(job: Job, worker: Worker, meeting: Path) -> list[SpawnProcess]:
@@ -112,28 +102,28 @@ class Ranks:
     """The running ranks, seen from their parent."""
 
     processes: list[SpawnProcess]
-    meeting: Path
     noted: list[int]  # signals to pass on
     passed_on: int = 0  # how many of them
-    ended: list[int] = field(default_factory=list)  # ranks as they ended by themselves
+    ended: dict[int, int] = field(default_factory=dict)  # exit codes of the ranks that ended by themselves
     deadline: float = float("inf")
 
     def wait(self) -> None:
         """Until all have ended by themselves, or have not in time after one failed or all were told to stop at once."""
-        while running := [rank for rank, process in enumerate(self.processes) if rank not in self.ended]:
+        while running := [rank for rank in range(len(self.processes)) if rank not in self.ended]:
             connection.wait([self.processes[rank].sentinel for rank in running], timeout=0.2)
             for rank in running:
-                if not self.processes[rank].is_alive():
-                    self.ended.append(rank)
-                    if self.processes[rank].exitcode not in (0, *STOPPED):
-                        self._give_until(GRACE_SEC)
+                code = self.processes[rank].exitcode
+                if code is not None:
+                    self.ended[rank] = code
+                    if code not in (0, *STOPPED):
+                        self._give(GRACE_SEC)
             self._pass_on()
             if self.noted.count(signal.SIGINT) > 1:
-                self._give_until(AT_ONCE_SEC)
+                self._give(AT_ONCE_SEC)
             if time.monotonic() > self.deadline:
                 return
 
-    def _give_until(self, sec: float) -> None:
+    def _give(self, sec: float) -> None:
         self.deadline = min(self.deadline, time.monotonic() + sec)
 
     def _pass_on(self) -> None:
@@ -149,63 +139,27 @@ class Ranks:
                 process.kill()
             process.join()
 
-    def exit_code(self, job: Job) -> int:
+    def exit_code(self, meeting: Path, job: Job) -> int:
         """The code that the ranks ended with. Raises what made them fail."""
-        codes = [self.processes[rank].exitcode or 0 for rank in self.ended]
         if self.noted.count(signal.SIGINT) > 1:
             return 128 + signal.SIGINT
         for number in self.noted:
-            if -number in codes:  # it came before the rank was ready to save anything
+            if -number in self.ended.values():  # it came before the rank was ready to save anything
                 return 128 + number
-        failed = [rank for rank in self.ended if self.processes[rank].exitcode not in (0, *STOPPED)]
+        failed = {rank: code for rank, code in self.ended.items() if code not in (0, *STOPPED)}
         if failed:
-            raise self._cause(failed, job)
-        return max(codes)
-
-    def _cause(self, failed: list[int], job: Job) -> click.ClickException:
-        """What made the first one fail; the others fail because it is gone.
-
-        A process that was killed left no note of when. Whoever reported within moments of it lost the connection, but a
-        rank that aborts does so because NCCL told it that another is gone.
-        """
-        reports = {rank: pickle.loads(file.read_bytes()) for rank in failed
-                   if (file := self.meeting / f"report {rank}").exists()}
-        told = [rank for rank, report in reports.items() if report.error is not None]
-        killed = [rank for rank in failed if rank not in reports]
-        killed.sort(key=lambda rank: self.processes[rank].exitcode == -signal.SIGABRT)
-        if told or not killed or (reports and self.processes[killed[0]].exitcode == -signal.SIGABRT):
-            rank = min(told or reports, key=lambda rank: reports[rank].at)
-            return reports[rank].error or RankFailed(f"Rank {rank} failed.\n{reports[rank].details.rstrip()}")
-        return RankFailed(f"Rank {killed[0]} {how_it_died(self.processes[killed[0]].exitcode or 0)}{how_to_go_on(job)}")
+            paths = {rank: report_path(meeting, rank) for rank in failed}
+            reports = {rank: Report.read(path) for rank, path in paths.items() if path.exists()}
+            raise with_remedy(cause(failed, reports), job.run_dir)
+        return max(self.ended.values())
 
 
-def how_it_died(exitcode: int) -> str:
-    """exitcode: a process's own, or minus the signal that killed it."""
-    if exitcode >= 0:
-        return f"ended with exit code {exitcode}, without a word."
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = f"signal {-exitcode}"
-    remedies = {
-        -signal.SIGKILL: "Most often the machine's memory had run out (`dmesg` tells): --cache=none, fewer --workers "
-                         "or a smaller --batch-gpu need less.",
-        -signal.SIGBUS: "Most often shared memory had run out: a container needs a larger one, such as "
-                        "`docker run --shm-size=8g`; --cache=none and --workers=0 need less.",
-        -signal.SIGTERM: "Somebody ended it before it could save.",
-    }
-    return f"was killed by {name}. {remedies.get(exitcode, 'That is a crash of a library or a driver.')}"
+def report_path(meeting: Path, rank: int) -> Path:
+    return meeting / f"report-{rank}"
 
-
-def how_to_go_on(job: Job) -> str:
-    if not any(job.run_dir.glob("training-state-*.pt")):
-        return ""
-    return f" The run goes on from its last saved state with: python train.py --continue={job.run_dir}"
-
-
-# In the ranks.
 
 def _rank(rank: int, job: Job, worker: Worker, meeting: Path) -> None:
+    """A rank, in its own process."""
     die_with_parent()
     os.setsid()  # away from the terminal
     for number in FORWARDED:
@@ -220,15 +174,9 @@ def _rank(rank: int, job: Job, worker: Worker, meeting: Path) -> None:
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except Exception as error:
-        told = error if isinstance(error, click.ClickException) else None
-        _write_report(meeting / f"report {rank}", Report(time.time(), told, traceback.format_exc()))
-        code = told.exit_code if told else 1
+        Report.of(error).write(report_path(meeting, rank))
+        code = error.exit_code if isinstance(error, click.ClickException) else 1
     sys.exit(code)
-
-
-def _write_report(path: Path, report: Report) -> None:
-    path.with_suffix(".tmp").write_bytes(pickle.dumps(report))
-    path.with_suffix(".tmp").rename(path)
 
 
 def die_with_parent() -> None:
@@ -238,3 +186,114 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it ended meanwhile
         os._exit(128 + signal.SIGKILL)
+
+
+# Under torchrun.
+
+_launch_id: str | None = None
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun started this process, as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def torchrun_gpus(typed: int | None) -> int:
+    """The number of processes that torchrun started, which is --gpus; typed: what was given for it.
+
+    Raises UserError when that is another number.
+    """
+    world_size = int(os.environ["WORLD_SIZE"])
+    if typed not in (None, world_size):
+        raise UserError(f"--gpus={typed}, but torchrun has started {world_size} processes (--nnodes={_nodes()} times "
+                        f"--nproc-per-node). Leave --gpus out: it follows from them.")
+    return world_size
+
+
+def _nodes() -> str:
+    return os.environ.get("GROUP_WORLD_SIZE", "1")
+
+
+def launch_id() -> str | None:
+    """Names of the torchruns, one a machine, that started the ranks of this run; None without torchrun."""
+    return _launch_id
+
+
+def restarted(earlier: str | None) -> bool:
+    """Whether a run with this launch_id was started by the torchrun that has started this process (again).
+
+    On one of its machines that is; others may have gone and come since.
+    """
+    return not set((earlier or "").split()).isdisjoint((_launch_id or "").split())
+
+
+@contextlib.contextmanager
+def torchrun_rank(device: str = "auto") -> Iterator[torch.device]:
+    """Makes this process one of the ranks that torchrun started, and gives its device ("auto", "cuda", "cpu" wanted).
+
+    An error is shown by the rank that meets it first; the others, who lose their connection to it, end with the same
+    exit code in silence.
+    """
+    global _launch_id
+    die_with_parent()
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    stores = [next(torch.distributed.rendezvous("env://"))[0] for _ in range(2)]
+    attempt = agree_on_attempt(stores[0], rank, world_size)
+    meeting, own = (torch.distributed.PrefixStore(attempt, store) for store in stores)
+    heartbeat = Heartbeat(own, rank, world_size)
+    well = False
+    try:
+        chosen = _agree_on_device(meeting, device, rank, world_size)
+        distributed.start(chosen, torch.distributed.PrefixStore("group", meeting), rank, world_size)
+        _launch_id = " ".join(sorted(set(distributed.gather_objects(_agent()))))
+        yield chosen
+        distributed.stop()
+        well = True
+    except Exception as error:
+        _tell_once(error, meeting, rank)
+        raise
+    finally:
+        heartbeat.stop(well)
+
+
+def _agree_on_device(meeting: torch.distributed.Store, wanted: str, rank: int, world_size: int) -> torch.device:
+    """Raises UserError, on every rank, when one has no device or another kind than the others."""
+    problem, kind = "", "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    if wanted == "cuda" and kind == "cpu":
+        problem = f"--device=cuda: torch finds no CUDA device on {socket.gethostname()}."
+    elif kind == "cuda" and processes > torch.cuda.device_count():
+        problem = (f"--nproc-per-node={processes}: {socket.gethostname()} has {torch.cuda.device_count()} CUDA "
+                   f"device(s). Start as many processes, or add --device=cpu.")
+    meeting.set(f"device/{rank}", f"{kind} {problem}")
+    found = [meeting.get(f"device/{other}").decode().split(" ", 1) for other in range(world_size)]
+    for other, (other_kind, problem) in enumerate(found):
+        if problem:
+            raise UserError(problem)
+        if other_kind != found[0][0]:
+            raise UserError(f"Rank 0 would train on {found[0][0]}, rank {other} on {other_kind}: all machines need "
+                            f"CUDA devices, or --device=cpu.")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
+
+
+def _agent() -> str:
+    """The torchrun that is the parent of this process: a name that none had before."""
+    parent = os.getppid()
+    try:
+        started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        started = ""
+    return f"{socket.gethostname()}:{parent}:{started}"
+
+
+def _tell_once(error: Exception, meeting: torch.distributed.Store, rank: int) -> None:
+    """Returns on the first rank that fails, for torchrun to show the error in its summary; ends the others."""
+    code = error.exit_code if isinstance(error, click.ClickException) else 1
+    with contextlib.suppress(RuntimeError):  # the machine where the ranks meet may be gone
+        first, first_code = meeting.compare_set("failed", "", f"{rank} {code}").decode().split()
+        if int(first) != rank:
+            sys.exit(int(first_code))
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        text = error.format_message() if isinstance(error, click.ClickException) else Report.of(error).details
+        extra = {"py_callstack": text, "timestamp": str(int(time.time()))}
+        Path(path).write_text(json.dumps({"message": {"message": text, "extraInfo": extra}}))
