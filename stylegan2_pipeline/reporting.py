@@ -1,43 +1,34 @@
-"""What a run tells: the status line, log.txt, stats.jsonl, metric files and TensorBoard."""
+"""What a run tells: the status line, log.txt, statistics and metrics in files, trackers, and a live view."""
 
+import contextlib
+import json
 import os
-import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 import numpy as np
 import torch
 
-from stylegan2_pipeline.run_files import append_metric, append_text, json_line
+from stylegan2_pipeline.live_panel import Progress
+from stylegan2_pipeline.resources import cpu_mem_gb, peak_gpu_mem_gb
+from stylegan2_pipeline.run_files import LineFile, Table, json_line, positions, read_jsonl, rewind
 from stylegan2_pipeline.statistics import Stat
+from stylegan2_pipeline.trackers import Tracker
+from torch_utils.errors import UserError
 from torch_utils.text import format_time
 
+if TYPE_CHECKING:
+    from stylegan2_pipeline.live_view import LiveView
 
-def cpu_mem_gb() -> float:
-    """Memory this process holds now, in GiB; its peak where the system does not tell the present figure."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
-
-
-def peak_gpu_mem_gb(device: str | torch.device) -> float:
-    """The most GPU memory tensors held since the last call, in GiB; 0 where the device is no CUDA device."""
-    if torch.device(device).type != "cuda":
-        return 0.0
-    peak = torch.cuda.max_memory_allocated(device) / 2**30
-    torch.cuda.reset_peak_memory_stats(device)
-    return peak
+LOG, STATS = "log.txt", "stats.jsonl"
+T = TypeVar("T")
 
 
 def tick_status(
@@ -91,113 +82,236 @@ def status_line(status: Mapping[str, float]) -> str:
 
 
 class RunLog:
-    """Everything a run writes besides networks and pictures; a context manager.
+    """Everything a run tells; a context manager.
 
-    `run_dir` gets log.txt, stats.jsonl, metric-<name>.jsonl and TensorBoard events, all appended to; None (other ranks)
-    writes and prints nothing. `terminal` is where text goes (default: standard output); the progress bar of a tick is
-    drawn on standard error, only where that is a terminal.
+    `run_dir` gets log.txt, stats.jsonl, stats.csv, metric-<name>.jsonl and health.jsonl; None (other ranks) writes and
+    prints nothing. `terminal` is where text goes (default: standard output). Nothing that fails here stops training: a
+    full disk is told once, and lines are kept in memory until it takes them; a tracker that fails is told and left out.
     """
 
-    def __init__(self, run_dir: Path | None, *, terminal: TextIO | None = None) -> None:
+    def __init__(
+        self, run_dir: Path | None, *, trackers: Sequence[Tracker] = (), terminal: TextIO | None = None
+    ) -> None:
         self.run_dir = run_dir
         self._terminal = terminal
-        self._log: IO[str] | None = None
-        self._board: Any = None
-        self._bar_time: float | None = None  # when the bar was last drawn; None while there is none
+        self._trackers = list(trackers) if run_dir is not None else []
+        self._trackers_started = False
+        self._files: dict[str, LineFile] = {}
+        self._table = None if run_dir is None else Table(run_dir / STATS, run_dir / "stats.csv")
+        self._unwritten: set[str] = set()  # files that the disk does not take, which was told
+        self._final: dict[str, float] = {}
+        self._view: LiveView | None = None
+        self._no_view = run_dir is None
 
     def __enter__(self) -> "RunLog":
         if self.run_dir is not None:
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            self._log = (self.run_dir / "log.txt").open("a", encoding="utf-8", buffering=1)
-            self._open_board(self.run_dir)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clear_bar()
-        if self._log is not None:
-            if isinstance(error, click.ClickException):
-                self._log.write(f"Error: {error.format_message()}\n")
-            elif error is not None:
-                self._log.write("".join(traceback.format_exception(error)))
-            self._log.close()
-        self._on_board(lambda board: board.close())
-        self._log = self._board = None
+        self._end_view()
+        if isinstance(error, click.ClickException):
+            self._append(LOG, f"Error: {error.format_message()}\n")
+        elif error is not None:
+            self._append(LOG, "".join(traceback.format_exception(error)))
+        if self._trackers_started:
+            self._on_trackers(lambda tracker: tracker.finish(None if error else self._final))
+        for name in list(self._files):
+            self._append(name, "")
+
+    # What is told.
 
     def print(self, text: str = "") -> None:
         """A line to the terminal and to log.txt."""
-        if self._log is None:
-            return
-        self._clear_bar()
-        print(text, file=self._terminal or sys.stdout, flush=True)
-        self._log.write(text + "\n")
+        if self.run_dir is not None:
+            self._show(text)
+            self._append(LOG, text + "\n")
 
     def tick(self, status: Mapping[str, float], stats: Mapping[str, Stat], cur_nimg: int) -> None:
-        """The status line, a line of stats.jsonl and TensorBoard scalars at step cur_nimg // 1000."""
-        if self.run_dir is None:
+        """The status line, a line of stats.jsonl, a row of stats.csv, and the trackers' scalars."""
+        if self._table is None:
             return
+        self.start_trackers()  # before this tick is among those that were told
         self.print(status_line(status))
         now = time.time()
         scalars = {name: Stat(1, float(value), 0.0) for name, value in status.items()} | dict(stats)
+        means = {name: stat.mean for name, stat in scalars.items()}
         record: dict[str, Any] = {name: stat._asdict() for name, stat in sorted(scalars.items())}
-        append_text(self.run_dir / "stats.jsonl", json_line(record | {"timestamp": now}))
-        self._scalars({name: stat.mean for name, stat in scalars.items()}, cur_nimg, now)
+        if self._append(STATS, json_line(record | {"timestamp": now})):
+            self._try_to_write(lambda table: table.add(means | {"timestamp": now}))
+        else:
+            self._table.forget()
+        if self._view is not None:
+            self._view.tick(means)
+        self._scalars(means, cur_nimg, now)
 
-    def metric(self, result: Mapping[str, Any], cur_nimg: int) -> None:
-        """A metric's result: its file, TensorBoard `Metrics/<key>`, and a line for the reader."""
+    def metric(self, result: Mapping[str, Any], cur_nimg: int, best: bool = False) -> None:
+        """A metric's result: its file, the trackers' `Metrics/<key>`, and a line for the reader.
+
+        best: it is the best so far of the metric that the run is judged by.
+        """
         if self.run_dir is None:
             return
-        append_metric(self.run_dir, result)
+        self.start_trackers()
+        record = {**result, "cur_nimg": cur_nimg, "best": best}
+        self._append(f"metric-{result['metric']}.jsonl", json_line(record))
         values: dict[str, float] = result["results"]
-        self.print("   ".join(f"{key} {value:.4g}" for key, value in values.items()))
-        self._scalars({f"Metrics/{key}": value for key, value in values.items()}, cur_nimg, time.time())
+        self.print("   ".join(f"{key} {value:.4g}" for key, value in values.items()) + ("   (best so far)" * best))
+        named = {f"Metrics/{key}": value for key, value in values.items()}
+        self._final |= named
+        if self._view is not None:
+            self._view.metric(record)
+        self._scalars(named, cur_nimg, time.time())
+
+    def health(self, record: Mapping[str, Any], cur_nimg: int) -> None:
+        """A line of health.jsonl: the verdicts on a tick."""
+        if self.run_dir is None:
+            return
+        self._append("health.jsonl", json_line({"cur_nimg": cur_nimg, **record}))
+        if self._view is not None:
+            self._view.health(record["verdicts"])
 
     def images(self, tag: str, grid: np.ndarray, cur_nimg: int) -> None:
-        """A uint8 picture [C,H,W] to TensorBoard."""
-        self._on_board(lambda board: board.add_image(tag, grid, global_step=cur_nimg // 1000, dataformats="CHW"))
+        """A uint8 picture [C,H,W] to the trackers."""
+        self.start_trackers()
+        self._on_trackers(lambda tracker: tracker.image(tag, grid, cur_nimg))
 
-    def progress(self, done: int, total: int, text: str = "") -> None:
-        """Draws how far a tick is, in place and at most ten times a second; the next print wipes it."""
-        if self._log is None or not sys.stderr.isatty():
+    def view(self, cur_nimg: int, total_nimg: int, tick_nimg_done: int, tick_nimg_total: int,
+             img_per_sec: float | None, left_sec: float | None) -> None:
+        """How far the run is, for the live view; costs microseconds, so call it after each step."""
+        if self._view is None:
+            if self._no_view:
+                return
+            self._begin_view()
+        if self._view is not None:
+            at = Progress(cur_nimg, total_nimg, tick_nimg_done, tick_nimg_total, img_per_sec, left_sec)
+            self._view.progress(at)
+
+    def notice(self, text: str) -> None:
+        """A line for the person at the terminal, from a signal handler: it may interrupt a print, so it is none."""
+        if self._view is not None:
+            self._view.shown.notice = text
+        elif self.run_dir is not None:
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{text}\n".encode())
+
+    # Going back to where a state was saved.
+
+    def position(self) -> dict[str, int]:
+        """The length in bytes of every file that is appended to, by name: goes with the training state."""
+        if self.run_dir is None:
+            return {}
+        for name in list(self._files):
+            self._append(name, "")
+        return positions(self.run_dir)
+
+    def rewind(self, position: Mapping[str, int]) -> None:
+        """Cuts the files back to these lengths, and makes stats.csv anew; trackers go on from there."""
+        if self.run_dir is None:
             return
-        now = time.monotonic()
-        if self._bar_time is not None and now - self._bar_time < 0.1 and done < total:
-            return
-        self._bar_time = now
-        filled = min(30 * done // max(total, 1), 30)
-        line = f"[{'#' * filled}{'-' * (30 - filled)}] {done}/{total} {text}"
-        width = shutil.get_terminal_size().columns - 1
-        print("\r\x1b[K" + line[:width], end="", file=sys.stderr, flush=True)
+        self._files = {}
+        sentences = rewind(self.run_dir, position)
+        self._try_to_write(lambda table: table.rebuild())
+        self._trackers_started = False
+        for sentence in sentences:
+            self.print(sentence)
 
-    def _clear_bar(self) -> None:
-        if self._bar_time is not None:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._bar_time = None
+    def _last_record(self) -> dict[str, Any] | None:
+        assert self.run_dir is not None
+        return next(iter(deque(read_jsonl(self.run_dir / STATS), maxlen=1)), None)
 
-    def _open_board(self, run_dir: Path) -> None:
+    # Files.
+
+    def _append(self, name: str, text: str) -> bool:
+        """Whether the disk took it; what it did not take waits for the next time."""
+        if self.run_dir is None:
+            return True
+        file = self._files.setdefault(name, LineFile(self.run_dir / name))
+        return self._writing(name, lambda: file.append(text))
+
+    def _try_to_write(self, write: Callable[[Table], None]) -> None:
+        table = self._table
+        if table is not None:
+            self._writing("stats.csv", lambda: write(table))
+
+    def _writing(self, name: str, write: Callable[[], None]) -> bool:
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            write()
+        except (OSError, UserError) as error:
+            before, self._unwritten = self._unwritten, self._unwritten | {name}
+            if not before:
+                why = getattr(error, "strerror", None) or error
+                self.print(f"The log files in {self.run_dir} cannot be written ({why}): training goes on, and the "
+                           f"lines are kept in memory until there is room.")
+            return False
+        if self._unwritten == {name}:
+            self._unwritten = set()
+            self.print("The log files are written again.")
+        self._unwritten = self._unwritten - {name}
+        return True
 
-            self._board = SummaryWriter(str(run_dir))
-        except Exception as error:
-            self._without_board(error)
+    # Trackers.
 
-    def _on_board(self, write: Callable[[Any], None]) -> None:
-        if self._board is not None:
+    def start_trackers(self) -> None:
+        """Lets them begin, or go on from the last tick in stats.jsonl; by itself at the first thing to track."""
+        if self._trackers_started or self.run_dir is None:
+            return
+        self._trackers_started = True
+        run_dir, last = self.run_dir, self._last_record()
+        options = run_dir / "training_options.json"
+        config = json.loads(options.read_text()) if options.exists() else {}
+        resume_nimg = None if last is None else round(last["Progress/kimg"]["mean"] * 1000)
+        for sentence in self._on_trackers(lambda tracker: tracker.start(config, run_dir, resume_nimg)):
+            if sentence:
+                self.print(sentence)
+
+    def _on_trackers(self, call: Callable[[Tracker], T]) -> list[T]:
+        results = []
+        for tracker in list(self._trackers):
             try:
-                write(self._board)
+                results.append(call(tracker))
             except Exception as error:
-                self._without_board(error)
-
-    def _without_board(self, error: Exception) -> None:
-        self._board = None
-        self.print(f"TensorBoard files are not written from here on ({error}); stats.jsonl has the same numbers.")
+                self._trackers.remove(tracker)
+                why = " ".join(str(error).split())[:300]
+                self.print(f"{tracker.name} is left out from here on ({type(error).__name__}: {why}); stats.jsonl has "
+                           f"the same numbers.")
+        return results
 
     def _scalars(self, values: Mapping[str, float], cur_nimg: int, walltime: float) -> None:
-        def write(board: Any) -> None:
-            for name, value in values.items():
-                board.add_scalar(name, value, global_step=cur_nimg // 1000, walltime=walltime)
-            board.flush()
+        self._on_trackers(lambda tracker: tracker.scalars(values, cur_nimg, walltime))
 
-        self._on_board(write)
+    # The terminal.
+
+    def _show(self, text: str) -> None:
+        try:
+            if self._view is not None:
+                self._view.print(text)
+            else:
+                print(text, file=self._terminal or sys.stdout, flush=True)
+        except (OSError, ValueError):  # the terminal is gone, or the file that it is sent to is on a full disk
+            self._end_view()
+
+    def _begin_view(self) -> None:
+        from stylegan2_pipeline.live_view import LiveView, wanted
+
+        self._no_view = True
+        assert self.run_dir is not None
+        if not wanted(sys.stderr, self._terminal or sys.stdout):
+            return
+        view = LiveView(self.run_dir.name, sys.stderr)
+        if (last := self._last_record()) is not None:
+            view.tick({name: value["mean"] for name, value in last.items() if isinstance(value, dict)})
+        for path in self.run_dir.glob("metric-*.jsonl"):
+            for record in read_jsonl(path):
+                if "cur_nimg" in record:  # else it was measured by hand
+                    view.metric(record)
+        view.start()
+        self._view = view
+
+    def _end_view(self) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            with contextlib.suppress(OSError, ValueError):
+                view.stop()

@@ -1,5 +1,6 @@
 """The text files of a run folder that grow: appended to whole lines at a time, cut back when a run goes back."""
 
+import contextlib
 import csv
 import io
 import json
@@ -15,8 +16,13 @@ FIRST_COLUMNS = ("Progress/tick", "Progress/kimg")
 
 
 def append_text(path: Path, text: str) -> None:
-    """Adds text to a file, or nothing: what a full disk took of it is taken back before the OSError goes on."""
-    data = memoryview(text.encode())
+    """Adds text to a file, or nothing, as `append_bytes`."""
+    append_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Adds bytes to a file, or nothing: what a full disk took of them is taken back before the OSError goes on."""
+    data = memoryview(content)
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         size = os.fstat(file).st_size
@@ -24,7 +30,8 @@ def append_text(path: Path, text: str) -> None:
             while data:
                 data = data[os.write(file, data):]
         except OSError:
-            os.ftruncate(file, size)
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, size)
             raise
     finally:
         os.close(file)
@@ -71,14 +78,17 @@ class LineFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._waiting = ""
+        self.waiting = ""
 
     def append(self, text: str) -> None:
         """Raises OSError when the disk takes nothing now."""
-        self._waiting += text
-        if self._waiting:
-            append_text(self.path, self._waiting)
-            self._waiting = ""
+        text, self.waiting = self.waiting + text, ""
+        try:
+            if text:
+                append_text(self.path, text)
+        except OSError:
+            self.waiting = text + self.waiting
+            raise
 
 
 # Where the files were when a state was saved, and back to there.
@@ -143,10 +153,14 @@ class Table:
         """Adds the row of the record that was added to the source last. Raises OSError."""
         columns, self._columns = self._columns, ()
         if means.keys() <= set(columns):
-            append_text(self.path, _row([means.get(name) for name in columns]))
+            append_text(self.path, _row([_finite(means.get(name)) for name in columns]))
             self._columns = columns
         else:
             self.rebuild()
+
+    def forget(self) -> None:
+        """Lets the next `add` write it anew: the source missed a record."""
+        self._columns = ()
 
     def rebuild(self) -> None:
         """Writes it anew from the source, or removes it where that has nothing. Raises OSError."""

@@ -1,7 +1,7 @@
 """Statistics of a tick: named values gathered on the device, their number, mean and spread."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +35,9 @@ class Collector:
             x = value.detach().to(torch.float64)
             known[0] += x.numel()
             sums = torch.stack([x.sum(), x.square().sum()])
+            if name not in self._sums and known[1:] != [0.0, 0.0]:  # loaded: goes on in the order that it was added up
+                self._sums[name] = torch.tensor(known[1:], dtype=torch.float64, device=self.device)
+                known[1:] = 0.0, 0.0
             self._sums[name] = self._sums[name] + sums if name in self._sums else sums
         else:
             self._known[name] = [known[0] + 1, known[1] + value, known[2] + value * value]
@@ -47,6 +50,15 @@ class Collector:
             where = [i for i, name in enumerate(names) if name in self._sums]
             rows[where, 1:] += torch.stack([self._sums[names[i]] for i in where])
         return names, rows.flatten()
+
+    def load(self, names: Sequence[str], moments: Tensor, mine: bool) -> None:
+        """Goes on from `moments`, summed over ranks, of a tick that was half gathered.
+
+        One rank takes them as its own (mine), the others take zeros under the same names. With one rank the tick's
+        statistics are to the last bit those of a run that never stopped, for names of only tensors or only numbers.
+        """
+        rows = (moments if mine else torch.zeros_like(moments)).cpu().double().reshape(-1, 3).tolist()
+        self._known, self._sums = dict(zip(names, rows, strict=True)), {}
 
     def harvest(self, all_reduce: Callable[[Tensor], Any] | None = None) -> dict[str, Stat]:
         """Statistics since the last harvest, which starts a new one; `all_reduce` sums a tensor over ranks in place."""

@@ -1,14 +1,17 @@
+import csv
 import io
 import json
 import re
+import resource
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stylegan2_pipeline import reporting
+from stylegan2_pipeline import reporting, trackers
 from stylegan2_pipeline.reporting import RunLog, status_line, tick_status
 from stylegan2_pipeline.statistics import Stat
+from stylegan2_pipeline.trackers import TensorBoard
 from torch_utils.errors import UserError
 from torch_utils.text import format_time
 
@@ -55,100 +58,209 @@ def test_status_line_reads_as_the_ecosystems_and_estimates_the_end():
     assert status_line(a_status(tick_nimg=0)).endswith("left ?")
 
 
+class Recorder:
+    """A tracker that remembers its calls, and fails in those that it is told to."""
+
+    name = "Recorder"
+
+    def __init__(self, failing=()):
+        self.failing = failing
+        self.calls = []
+
+    def _note(self, call, *arguments):
+        self.calls.append((call, *arguments))
+        if call in self.failing:
+            raise PermissionError(f"{call}:\n  not allowed")
+        return "Recorder: here"
+
+    def start(self, config, run_dir, resume_nimg):
+        return self._note("start", config, run_dir, resume_nimg)
+
+    def scalars(self, values, cur_nimg, walltime):
+        self._note("scalars", dict(values), cur_nimg, walltime)
+
+    def image(self, tag, grid, cur_nimg):
+        self._note("image", tag, grid.shape, cur_nimg)
+
+    def finish(self, final):
+        self._note("finish", final)
+
+
+GRID = np.zeros([1, 8, 8], np.uint8)
+SWD = {"metric": "swd", "results": {"swd": 12.5, "swd_ratio": 2.0}, "total_time": 1.0}
+GOOD = {"kimg": 48.0, "verdicts": [{"rule": "improving", "level": "good", "sentence": "It gets better.",
+                                    "advice": "", "evidence": "swd 12.5"}]}
+
+
 def test_a_run_is_on_disk_in_all_its_forms(tmp_path):
-    terminal = io.StringIO()
-    grid = np.random.RandomState(0).randint(0, 256, [1, 8, 8], dtype=np.uint8)
-    with RunLog(tmp_path, terminal=terminal) as log:
+    terminal, tracker = io.StringIO(), Recorder()
+    (tmp_path / "training_options.json").write_text('{"cfg": "auto"}')
+    with RunLog(tmp_path, trackers=[tracker], terminal=terminal) as log:
         log.print("hello")
         log.tick(a_status(), {"Loss/G/loss": Stat(64, 0.5, 0.1), "Loss/D/loss": Stat(64, float("nan"), 0.1)}, 48000)
-        log.metric({"metric": "swd", "results": {"swd": 12.5}, "total_time": 1.0}, 48000)
-        log.images("Fakes", grid, 48000)
+        log.metric(SWD, 48000, best=True)
+        log.health(GOOD, 48000)
+        log.images("fakes", GRID, 48000)
     said = terminal.getvalue()
     assert said == (tmp_path / "log.txt").read_text()
-    assert said.startswith("hello\ntick 12 ") and "swd 12.5" in said
+    assert said.startswith("hello\nRecorder: here\ntick 12 ") and "swd 12.5   swd_ratio 2   (best so far)\n" in said
 
     record = json.loads((tmp_path / "stats.jsonl").read_text(), parse_constant=pytest.fail)
     assert set(record) >= NAMES | {"timestamp"}
     assert record["Loss/G/loss"] == {"num": 64, "mean": 0.5, "std": 0.1}
     assert record["Progress/tick"] == {"num": 1, "mean": 12.0, "std": 0.0}
     assert record["Loss/D/loss"]["mean"] is None
-    assert json.loads((tmp_path / "metric-swd.jsonl").read_text())["results"] == {"swd": 12.5}
+    assert json.loads((tmp_path / "metric-swd.jsonl").read_text()) == {**SWD, "cur_nimg": 48000, "best": True}
+    assert json.loads((tmp_path / "health.jsonl").read_text()) == {"cur_nimg": 48000, **GOOD}
 
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert set(events.Tags()["scalars"]) >= NAMES | {"Loss/G/loss", "Metrics/swd"}
-    event, = events.Scalars("Loss/G/loss")
-    assert event.step == 48 and event.value == 0.5 and event.wall_time == pytest.approx(record["timestamp"])
-    assert events.Scalars("Metrics/swd")[0].step == 48
-    assert events.Images("Fakes")[0].width == 8
+    start, tick, metric, image, finish = tracker.calls
+    assert start == ("start", {"cfg": "auto"}, tmp_path, None)
+    assert set(tick[1]) == set(record) - {"timestamp"} and tick[1]["Loss/G/loss"] == 0.5
+    assert tick[2:] == (48000, record["timestamp"])
+    assert metric[:3] == ("scalars", {"Metrics/swd": 12.5, "Metrics/swd_ratio": 2.0}, 48000)
+    assert image == ("image", "fakes", (1, 8, 8), 48000)
+    assert finish == ("finish", {"Metrics/swd": 12.5, "Metrics/swd_ratio": 2.0})
 
 
-def test_a_resumed_run_appends(tmp_path):
-    for tick in (1, 2):
-        with RunLog(tmp_path, terminal=io.StringIO()) as log:
-            log.tick(a_status(tick=tick), {}, tick * 4000)
-    lines = (tmp_path / "stats.jsonl").read_text().splitlines()
-    assert [json.loads(line)["Progress/tick"]["mean"] for line in lines] == [1, 2]
-    assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
+def the_table(folder):
+    with (folder / "stats.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_has_a_row_a_tick_and_takes_new_columns(tmp_path):
+    with RunLog(tmp_path, terminal=io.StringIO()) as log:
+        log.tick(a_status(tick=1), {"Loss/G/loss": Stat(1, 0.5, 0.0)}, 4000)
+        log.tick(a_status(tick=2), {"Loss/G/loss": Stat(1, float("nan"), 0.0)}, 8000)
+        log.tick(a_status(tick=3), {"Loss/r1_penalty": Stat(1, 0.25, 0.0)}, 12000)
+    rows = the_table(tmp_path)
+    assert list(rows[0])[:2] == ["Progress/tick", "Progress/kimg"] and list(rows[0])[-1] == "timestamp"
+    assert [row["Progress/tick"] for row in rows] == ["1.0", "2.0", "3.0"]
+    assert [row["Loss/G/loss"] for row in rows] == ["0.5", "", ""]
+    assert [row["Loss/r1_penalty"] for row in rows] == ["", "", "0.25"]
+
+
+def tell(log, ticks):
+    for tick in ticks:
+        log.tick(a_status(tick=tick, cur_nimg=tick * 4000), {"Loss/G/loss": Stat(1, 1 / tick, 0.0)}, tick * 4000)
+        log.health({"kimg": tick * 4, "verdicts": []}, tick * 4000)
+        log.metric(SWD, tick * 4000)
+
+
+def test_a_continued_run_leaves_the_files_of_one_that_never_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "time", SimpleNamespace(time=lambda: 5.0))
+    monkeypatch.setattr(reporting, "cpu_mem_gb", lambda: 1.0)
+    with RunLog(tmp_path / "whole", terminal=io.StringIO()) as log:
+        tell(log, [1, 2, 3, 4])
+    with RunLog(tmp_path / "parts", terminal=io.StringIO()) as log:
+        tell(log, [1, 2])
+        position = log.position()
+        tell(log, [3])
+        log.print("killed here")
+        (tmp_path / "parts" / "metric-other.jsonl").write_text('{"cur_nimg": 12000}\n')
+    tracker = Recorder()
+    with RunLog(tmp_path / "parts", trackers=[tracker], terminal=io.StringIO()) as log:
+        log.rewind(position)
+        tell(log, [3, 4])
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == ["health.jsonl", "log.txt", "metric-swd.jsonl", "stats.csv", "stats.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == names
+    for name in names:
+        whole, parts = ((tmp_path / folder / name).read_text() for folder in ("whole", "parts"))
+        assert parts == whole if name != "log.txt" else parts.replace("Recorder: here\n", "") == whole
+    assert tracker.calls[0][-1] == 8000  # from there it is told again
+
+
+def test_going_back_within_a_run_starts_trackers_again(tmp_path):
+    tracker = Recorder()
+    with RunLog(tmp_path, trackers=[tracker], terminal=io.StringIO()) as log:
+        tell(log, [1])
+        position = log.position()
+        tell(log, [2])
+        log.rewind(position)
+        tell(log, [2])
+    assert [call[-1] for call in tracker.calls if call[0] == "start"] == [None, 4000]
 
 
 @pytest.mark.parametrize(("error", "text"), [(UserError("no such --data"), "Error: no such --data\n"),
                                              (ZeroDivisionError("oh"), "ZeroDivisionError: oh\n")])
 def test_the_log_ends_with_the_error_that_stopped_the_run(tmp_path, error, text):
-    with pytest.raises(type(error)), RunLog(tmp_path, terminal=io.StringIO()):
+    tracker = Recorder()
+    with pytest.raises(type(error)), RunLog(tmp_path, trackers=[tracker], terminal=io.StringIO()) as log:
+        log.images("fakes", GRID, 0)
         raise error
     assert (tmp_path / "log.txt").read_text().endswith(text)
+    assert tracker.calls[-1] == ("finish", None)
 
 
-def test_other_ranks_are_silent(capsys):
-    with RunLog(None) as log:
+def test_other_ranks_are_silent(capsys, monkeypatch):
+    tracker = Recorder()
+    with RunLog(None, trackers=[tracker]) as log:
         log.print("hello")
         log.tick(a_status(), {}, 0)
-        log.metric({"metric": "swd", "results": {"swd": 1.0}}, 0)
-        log.images("x", np.zeros([1, 4, 4], np.uint8), 0)
-        log.progress(1, 2)
-    assert capsys.readouterr() == ("", "")
+        log.metric(SWD, 0)
+        log.health(GOOD, 0)
+        log.images("x", GRID, 0)
+        log.view(1, 2, 1, 2, None, None)
+        log.notice("stopping")
+        log.rewind(log.position())
+    assert capsys.readouterr() == ("", "") and tracker.calls == []
 
 
-def test_training_goes_on_without_tensorboard_and_says_so_once(tmp_path, monkeypatch):
-    def unwritable(*args, **kwargs):
-        raise PermissionError("folder is read-only")
-
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", unwritable)
-    terminal = io.StringIO()
-    with RunLog(tmp_path, terminal=terminal) as log:
-        log.tick(a_status(), {}, 4000)
-        log.tick(a_status(), {}, 8000)
-    assert terminal.getvalue().count("TensorBoard") == 1 and "read-only" in terminal.getvalue()
+@pytest.mark.parametrize("call", ["start", "scalars", "image", "finish"])
+def test_a_tracker_that_fails_is_told_once_and_left_out(tmp_path, call):
+    terminal, bad, good = io.StringIO(), Recorder([call]), Recorder()
+    with RunLog(tmp_path, trackers=[bad, good], terminal=terminal) as log:
+        for tick in (1, 2):
+            log.images("fakes", GRID, tick * 4000)
+            log.tick(a_status(tick=tick), {}, tick * 4000)
+    told = [line for line in terminal.getvalue().splitlines() if "left out" in line]
+    assert told == [f"Recorder is left out from here on (PermissionError: {call}: not allowed); stats.jsonl has the "
+                    "same numbers."]
+    assert bad.calls[-1][0] == call and [c[0] for c in bad.calls].count(call) == 1
+    assert [c[0] for c in good.calls] == ["start", "image", "scalars", "image", "scalars", "finish"]
     assert len((tmp_path / "stats.jsonl").read_text().splitlines()) == 2
 
 
-def test_training_goes_on_when_tensorboard_fails_later(tmp_path):
+def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch):
+    def unwritable(path, content):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(trackers, "append_bytes", unwritable)
     terminal = io.StringIO()
-    with RunLog(tmp_path, terminal=terminal) as log:
-        log.images("bad", np.zeros([5], np.uint8), 0)
+    with RunLog(tmp_path, trackers=[TensorBoard()], terminal=terminal) as log:
         log.tick(a_status(), {}, 4000)
-    assert terminal.getvalue().count("TensorBoard") == 1
+        log.tick(a_status(), {}, 8000)
+    assert terminal.getvalue().count("TensorBoard is left out") == 1 and "Permission denied" in terminal.getvalue()
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
+def test_a_full_disk_is_told_once_and_costs_no_line(tmp_path, capfd):
+    """Files cannot grow for a while: log, statistics, table, TensorBoard's events."""
+    terminal = io.StringIO()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RunLog(tmp_path, trackers=[TensorBoard()], terminal=terminal) as log:
+        log.tick(a_status(tick=1), {}, 4000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+        try:
+            for tick in (2, 3):
+                log.tick(a_status(tick=tick), {}, tick * 4000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        log.tick(a_status(tick=4), {}, 16000)
+    said = terminal.getvalue()
+    assert said.count("TensorBoard is left out") == 1
+    assert said.count("cannot be written (File too large)") == 1 and said.count("are written again") == 1
+    assert (tmp_path / "log.txt").read_text() == said
+    ticks = [json.loads(line)["Progress/tick"]["mean"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert ticks == [1, 2, 3, 4]
+    assert [row["Progress/tick"] for row in the_table(tmp_path)] == ["1.0", "2.0", "3.0", "4.0"]
+    assert capfd.readouterr() == ("", "")
 
 
-def test_the_bar_is_drawn_in_place_on_terminals_only_and_wiped_before_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(reporting.sys, "stderr", stderr := Terminal())
-    with RunLog(tmp_path, terminal=io.StringIO()) as log:
-        log.progress(1, 4, "kimg")
-        log.progress(2, 4, "too soon to be drawn again")
-        log.progress(4, 4, "kimg")
-        log.print("next")
-    drawn = stderr.getvalue()
-    assert "1/4 kimg" in drawn and "4/4 kimg" in drawn and "too soon" not in drawn
-    assert drawn.endswith("\r\x1b[K") and "\n" not in drawn
-    assert (tmp_path / "log.txt").read_text() == "next\n"
+def test_a_terminal_that_is_gone_does_not_stop_the_run(tmp_path):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
 
-    monkeypatch.setattr(reporting.sys, "stderr", stderr := io.StringIO())
-    with RunLog(tmp_path, terminal=io.StringIO()) as log:
-        log.progress(1, 4)
-    assert stderr.getvalue() == ""
+    with RunLog(tmp_path, terminal=Gone()) as log:
+        log.print("hello")
+    assert (tmp_path / "log.txt").read_text() == "hello\n"

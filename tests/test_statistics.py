@@ -55,3 +55,27 @@ def test_gathering_keeps_no_graph():
     collector = Collector()
     collector.add("x", torch.ones(2, requires_grad=True) * 2)
     assert not collector.moments()[1].requires_grad
+
+
+def test_a_half_gathered_tick_goes_on_to_the_last_bit():
+    values = torch.randn(6, 50)
+    whole, first, second = Collector(), Collector(), Collector()
+    for i, row in enumerate(values):
+        for collector in (whole, first if i < 3 else second):
+            if i == 3 and collector is second:
+                second.load(*first.moments(), mine=True)
+            collector.add("tensors", row)
+            collector.add("numbers", float(row[0]) / 3)
+    assert second.harvest() == whole.harvest()
+
+
+def test_what_ranks_had_gathered_together_is_counted_once():
+    names, moments = ["a", "b"], torch.tensor([2.0, 6.0, 20.0, 1.0, 5.0, 25.0], dtype=torch.float64)
+    ranks = [Collector(), Collector(), Collector()]
+    for i, collector in enumerate(ranks):
+        collector.load(names, moments, mine=i == 0)
+        collector.add("a", torch.tensor([9.0]))
+    others = [collector.moments()[1] for collector in ranks[1:]]
+    merged = ranks[0].harvest(all_reduce=lambda total: total.add_(sum(others)))
+    assert merged["a"].num == 5 and merged["a"].mean == pytest.approx((6 + 27) / 5)
+    assert merged["b"] == Stat(1, 5.0, 0.0)
