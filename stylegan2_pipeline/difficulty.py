@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.diversity import (
@@ -37,6 +38,7 @@ from stylegan2_pipeline.progress import progress
 EXAMINED = (1000, 5000)  # images looked at: so many at most, and at least however large they are
 DETAIL = (100, 1000)     # of those, the ones looked at in full resolution by all that takes long
 EXAMINED_PIXELS, DETAIL_PIXELS = 2**27, 2**25
+PICTURE = 256            # the mean image and what is measured on it have so many pixels at most
 VARIETY = 1000           # images behind the Vendi score and the dimension, which depend on how many there are
 FLOORS = {"swd": 400, "pfd32": 2048}  # images behind the floors; two halves of them are compared
 
@@ -55,7 +57,7 @@ class Difficulty:
     TwoNN. sharpness: of the mean image's gradients over that of the images', 0..1. spectrum: power of the luminance at
     1, 2, ... cycles per image width, white noise of variance v having v everywhere. floors: the metrics between
     two disjoint halves, of floor_images each.
-    mean_image, std_image: uint8 [C,H,W], the deviation doubled to be seen; None when read from JSON.
+    mean_image, std_image: uint8 [C,H,W] of at most 256 pixels, the deviation doubled to be seen; None from JSON.
     """
 
     images: int
@@ -99,7 +101,7 @@ class Difficulty:
 
 
 def describe_dataset(dataset: ImageDataset, seed: int = 0) -> Difficulty:
-    """Measures; 10 s for 2000 images of 64x64 on one core, and at most about a minute however many and large.
+    """Measures; 10 s for 2000 images of 64x64 on one core, and about a minute at most, however many and large.
 
     Mirrored copies that the dataset adds for training are left out. The floors are those of the metrics of the same
     seed, as long as these look at the same images.
@@ -110,7 +112,7 @@ def describe_dataset(dataset: ImageDataset, seed: int = 0) -> Difficulty:
     summary = _Summary(dataset, detail)
     batch = max(min(64, 2**21 // area), 1)
     batches = progress(take(real_images(dataset, batch, seed), examined), -(-examined // batch), "Describing the data")
-    reduced = torch.cat([reduced_pixels(iter([summary.add(images)]), torch.device("cpu")) for images in batches])
+    reduced = summary.take_in(batches, examined)
     embedded = embed(reduced)
     variety = embedded[:VARIETY]
     single = embedded.float()
@@ -139,24 +141,38 @@ class _Summary:
     """Running sums over batches of images, and the first `detail` images themselves."""
 
     def __init__(self, dataset: ImageDataset, detail: int) -> None:
+        side = min(dataset.resolution, PICTURE)
+        self._block = dataset.resolution // side
         self._digests: set[bytes] = set()
         self._count = 0
-        self._sums = np.zeros([2, *dataset.image_shape])
+        self._sums = np.zeros([2, dataset.num_channels, side, side])
         self._gradients = 0.0
         self._detail = np.empty([detail, *dataset.image_shape], np.uint8)
 
-    def add(self, images: np.ndarray) -> np.ndarray:
-        """Takes uint8 images [N,C,H,W] in, and returns them."""
+    def take_in(self, batches: Iterator[np.ndarray], count: int) -> Tensor:
+        """`count` uint8 images in batches [N,C,H,W]; returns their reduced pixels [count, D]."""
+        reduced = None
+        for images in batches:
+            pixels = reduced_pixels(iter([images]), torch.device("cpu"))
+            if reduced is None:  # allocated at once: small pieces among the large arrays would keep these from reuse
+                reduced = pixels.new_empty([count, pixels.shape[1]])
+            reduced[self._count:self._count + len(pixels)] = pixels
+            self._add(images)
+        assert reduced is not None and self._count == count
+        return reduced
+
+    def _add(self, images: np.ndarray) -> None:
         kept = self._detail[self._count:self._count + len(images)]
         kept[...] = images[:len(kept)]
         for image in images:
             same = min(image.tobytes(), np.ascontiguousarray(image[:, :, ::-1]).tobytes())
             self._digests.add(hashlib.blake2b(same, digest_size=16).digest())
-        x = images.astype(np.float64)
-        self._sums += [x.sum(axis=0), np.square(x).sum(axis=0)]
+        x = images.astype(np.float32)
+        if self._block > 1:
+            x = F.avg_pool2d(torch.from_numpy(x), self._block).numpy()
+        self._sums += [x.sum(axis=0, dtype=np.float64), np.square(x).sum(axis=0, dtype=np.float64)]
         self._gradients += _gradients(x)
         self._count += len(images)
-        return images
 
     @property
     def exact_copies(self) -> int:
@@ -180,13 +196,14 @@ class _Summary:
 
 def _gradients(x: np.ndarray) -> float:
     """Sum of squared differences of neighbours."""
-    return float(sum(np.square(np.diff(x, axis=axis)).sum() for axis in (-2, -1)))
+    return float(sum(np.square(np.diff(x, axis=axis)).sum(dtype=np.float64) for axis in (-2, -1)))
 
 
 def radial_spectrum(batches: Iterator[np.ndarray]) -> tuple[float, ...]:
     """Mean power of the luminance of uint8 images [N,C,R,R] at 1..R/2 cycles per width, averaged over directions.
 
-    Images have their mean taken off and are faded out to the borders (Hann), or these would cross the spectrum.
+    Images have their mean taken off and are faded out to the borders (Hann), or these would cross the spectrum. The
+    mean takes some of what is at 1 cycle with it.
     """
     total: Tensor | float = 0.0
     count = 0
