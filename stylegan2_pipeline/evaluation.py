@@ -16,6 +16,8 @@ from stylegan2_pipeline.generation import check_writable, open_network
 from stylegan2_pipeline.images import to_uint8
 from stylegan2_pipeline.networks import Generator
 from stylegan2_pipeline.run_files import append_metric
+from stylegan2_pipeline.shared_sampling import ImagePool, Maker, in_batches
+from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed, sample_generators
 
@@ -32,8 +34,12 @@ def evaluate(
     seed: int,
     num: int | None = None,
     snapshot: str | None = None,
+    images: ImagePool | None = None,
 ) -> list[dict[str, Any]]:
     """The results of metrics.table.compute for each name; G_ema is on `device`, in eval mode.
+
+    images: makes the generated images as "metric" with all ranks (then this is called on rank 0 alone, inside its
+    lead()); without it they are made here.
 
     Real images are those of the dataset without their mirrored copies. Generated ones have truncation psi 1, random
     noise and the labels of random real images; each depends on (seed, its number) alone, but for the last bits.
@@ -49,13 +55,15 @@ def evaluate(
         "truncation_psi": 1.0,
         "noise_mode": "random",
     }
+    make = metric_images(G_ema, dataset, device=device, seed=seed)
     inputs = MetricInputs(
         real=lambda: real_images(dataset, batch, seed),
         num_real=dataset.n_raw,
-        fake=lambda count: generated_images(G_ema, dataset, count, device=device, batch=batch, seed=seed),
+        fake=lambda count: images.images("metric", count) if images else in_batches(make, count, batch),
         device=device,
         seed=seed,
         num=num,
+        num_gpus=distributed.world_size() if images else 1,
         snapshot=snapshot,
         about=about,
     )
@@ -80,20 +88,18 @@ def real_images(dataset: ImageDataset, batch: int, seed: int) -> Iterator[np.nda
             yield np.stack(list(pool.map(dataset.image, order[start:start + batch].tolist())))
 
 
-@torch.no_grad()
-def generated_images(
-    G: Generator, dataset: ImageDataset, count: int, *, device: torch.device, batch: int, seed: int
-) -> Iterator[np.ndarray]:
-    """`count` random images uint8 [N,C,H,W] with labels as the dataset has them."""
-    for start in range(0, count, batch):
-        n = min(batch, count - start)
-        generators = sample_generators(seed, "metric latents", range(start, start + n))
+def metric_images(G: Generator, dataset: ImageDataset, *, device: torch.device, seed: int) -> Maker:
+    """Makes random images uint8 [N,C,H,W] by their numbers, with labels as the dataset has them."""
+    def make(start: int, count: int) -> Tensor:
+        samples = range(start, start + count)
+        generators = sample_generators(seed, "metric latents", samples)
         z = torch.stack([torch.randn(G.z_dim, generator=g) for g in generators]).to(device)
         c = _random_labels(dataset, generators).to(device) if G.c_dim else None
         noise = torch.stack([torch.randn(G.synthesis.noise_numel, generator=g, device=device)
-                             for g in sample_generators(seed, "metric noise", range(start, start + n), str(device))])
-        images = G(z, c, noise_mode="random", noise=noise)
-        yield to_uint8(images).cpu().numpy()
+                             for g in sample_generators(seed, "metric noise", samples, str(device))])
+        return to_uint8(G(z, c, noise_mode="random", noise=noise))
+
+    return make
 
 
 def _random_labels(dataset: ImageDataset, generators: list[torch.Generator]) -> Tensor:

@@ -4,8 +4,10 @@ import os
 import signal
 import time
 
+import numpy as np
 import torch
 
+from stylegan2_pipeline.shared_sampling import ImagePool
 from torch_utils import distributed
 from torch_utils.errors import UserError
 
@@ -25,15 +27,8 @@ def everything(job, device):
     distributed.check_agreement({"G": net, "D": net})
     with torch.no_grad():
         net.bias[1] += 1e-45 * (rank == 1)  # the last bit
-    try:
-        distributed.check_agreement({"G": torch.nn.Linear(1, 1, bias=False).requires_grad_(False).zero_grad() or
-                                     torch.nn.Identity(), "D": net})
-    except distributed.RanksDisagree as error:
-        disagreement = error.format_message()
-    try:
-        distributed.from_main(lambda: fail("--data=x: no such file."))
-    except UserError as error:
-        told = error.format_message()
+    disagreement = raised(lambda: distributed.check_agreement({"G": torch.nn.Identity(), "D": net}))
+    told = raised(lambda: distributed.from_main(lambda: fail("--data=x: no such file.")))
     say(job, "seen", repr(dict(
         total=float(total), threads=torch.get_num_threads(), session=os.getsid(0) == os.getpid(),
         disagreement=disagreement, told=told, chosen=distributed.from_main(lambda: [rank, "chosen"]),
@@ -86,3 +81,63 @@ def finish_on_signal(job, device):
         time.sleep(1000)
     say(job, "saved")
     return 128 + noted[0]
+
+
+def make_numbered(start, count):
+    """Images [count,1,2,2] that show their number."""
+    return torch.arange(start, start + count, dtype=torch.uint8)[:, None, None, None].expand(count, 1, 2, 2)
+
+
+def fail_on_one(start, count):
+    if distributed.rank() == 1:
+        raise ValueError("no such image")
+    return make_numbered(start, count)
+
+
+def fail_on_main(start, count):
+    if distributed.rank() == 0:
+        raise ValueError("not here")
+    return make_numbered(start, count)
+
+
+def share_images(job, device):
+    """Rank 0 takes images in all ways that a consumer may; the others serve."""
+    made = []
+
+    def make(start, count):
+        made.append((start, count))
+        return make_numbered(start, count)
+
+    pool = ImagePool({"plain": make, "one": fail_on_one, "main": fail_on_main}, batch=3)
+    seen = {}
+    if distributed.rank():
+        pool.serve()
+        pool.serve()
+    else:
+        with pool.lead():
+            seen["all"] = [batch[:, 0, 0, 0].tolist() for batch in pool.images("plain", 11)]
+            seen["none"] = list(pool.images("plain", 0))
+            seen["few"] = [batch[:, 0, 0, 0].tolist() for batch in pool.images("plain", 2)]
+            seen["first"] = next(pool.images("plain", 100))[:, 0, 0, 0].tolist()  # and no more
+            a, b = pool.images("plain", 8), pool.images("plain", 8)
+            seen["two at once"] = [len(batch) for pair in zip(a, b, strict=True) for batch in pair]
+            seen["one"] = raised(lambda: list(pool.images("one", 9)))
+            seen["main"] = raised(lambda: list(pool.images("main", 9)))
+            seen["after"] = len(np.concatenate(list(pool.images("plain", 10))))
+        seen["leader"] = raised(lambda: fail_while_leading(pool))
+        seen["outside"] = raised(lambda: list(pool.images("plain", 1)))
+    say(job, "seen", repr((seen, made[:3])))
+    return 0
+
+
+def fail_while_leading(pool):
+    with pool.lead():
+        list(pool.images("plain", 4))
+        raise KeyError("a metric")
+
+
+def raised(function):
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

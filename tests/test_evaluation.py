@@ -13,7 +13,8 @@ from test_generate import write_snapshot
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.commands.metrics import command
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.evaluation import evaluate, generated_images, real_images
+from stylegan2_pipeline.evaluation import evaluate, metric_images, real_images
+from stylegan2_pipeline.shared_sampling import in_batches
 from torch_utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -55,8 +56,8 @@ def test_reals_are_every_image_once_in_a_seeded_random_order(here):
 def test_fakes_are_many_different_images_and_the_same_each_time(here):
     G, dataset = network(here / "net.pkl"), ImageDataset(write_data(here / "data"))
 
-    def fakes(count, **kwargs):
-        return np.concatenate(list(generated_images(G, dataset, count, device=CPU, **{"batch": 4, "seed": 0} | kwargs)))
+    def fakes(count, batch=4, seed=0):
+        return np.concatenate(list(in_batches(metric_images(G, dataset, device=CPU, seed=seed), count, batch)))
 
     images = fakes(10)
     assert images.shape == (10, 3, 16, 16) and images.dtype == np.uint8
@@ -73,7 +74,7 @@ def test_labels_of_fakes_are_drawn_as_the_data_has_them(here, monkeypatch):
     seen = []
     forward = G.mapping.forward
     monkeypatch.setattr(G.mapping, "forward", lambda z, c, *args: seen.append(c) or forward(z, c, *args))
-    list(generated_images(G, dataset, 300, device=CPU, batch=100, seed=0))
+    list(in_batches(metric_images(G, dataset, device=CPU, seed=0), 300, batch=100))
     labels = torch.cat(seen)
     assert (labels.sum(1) == 1).all()
     assert (labels.sum(0) > 70).all()

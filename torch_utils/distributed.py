@@ -21,14 +21,14 @@ WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _control: Any = None  # the second group; None: the default one serves
 
 
-def start(device: torch.device, store: Any, rank: int, world_size: int) -> None:
+def start(on: torch.device, store: Any, rank: int, world_size: int) -> None:
     """Joins the groups of all ranks, who meet in `store` (a torch.distributed.Store, used for this alone)."""
     global _control
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    if on.type == "cuda":
+        torch.cuda.set_device(on)
     torch.distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=world_size, timeout=TIMEOUT,
-        device_id=device if device.type == "cuda" else None)
+        "nccl" if on.type == "cuda" else "gloo", store=store, rank=rank, world_size=world_size, timeout=TIMEOUT,
+        device_id=on if on.type == "cuda" else None)
     _control = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
@@ -95,6 +95,22 @@ def gather_objects(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     torch.distributed.all_gather_object(values, value, group=_control)
     return values
+
+
+def device() -> torch.device:
+    """Where this rank's tensors for the other ranks are."""
+    if initialized() and torch.distributed.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def gather_to_main(tensor: Tensor) -> list[Tensor]:
+    """On rank 0 the tensors of all ranks, in their order, and an empty list elsewhere. One shape and type on all."""
+    if world_size() == 1:
+        return [tensor]
+    tensors = [torch.empty_like(tensor) for _ in range(world_size())] if rank() == 0 else []
+    torch.distributed.gather(tensor, tensors or None, dst=0)
+    return tensors
 
 
 def from_main(make: Callable[[], T]) -> T:
