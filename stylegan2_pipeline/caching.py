@@ -102,7 +102,7 @@ def load(dataset: ImageDataset, here: list[int], wanted: bool) -> bool:
         return not wanted
     share = range(here.index(distributed.rank()), dataset.n_raw, len(here))
     threads = max(min((os.cpu_count() or 1) // len(here), 16), 1)
-    together(lambda: dataset.decode_into(pixels[share.start::share.step], share, threads))
+    together(lambda: dataset.decode_into(pixels[share.start::share.step], share, threads, quiet=share.start > 0))
     dataset.keep(pixels)
     return True
 
@@ -136,7 +136,7 @@ def to_device(dataset: ImageDataset, mode: str, device: torch.device) -> None:
     for first in range(0, dataset.n_raw, count):
         numbers = range(first, min(first + count, dataset.n_raw))
         piece = np.empty((len(numbers), *dataset.image_shape), np.uint8)
-        dataset.decode_into(piece, numbers)
+        dataset.decode_into(piece, numbers, quiet=True)
         images[first:numbers.stop] = torch.from_numpy(piece).to(device)
     dataset.device_images = images
 

@@ -106,15 +106,16 @@ class ImageDataset:
             self.decode_into(pixels, range(self.n_raw))
             self.keep(pixels)
 
-    def decode_into(self, pixels: np.ndarray, numbers: Sequence[int], threads: int | None = None) -> None:
-        """Write image number i, not mirrored, to pixels[k] for each k, i of numbers; threads: by default one a core."""
+    def decode_into(self, pixels: np.ndarray, numbers: Sequence[int], threads: int | None = None,
+                    quiet: bool = False) -> None:
+        """Write image numbers[k] to pixels[k]; threads: by default one a core; quiet: without a progress bar."""
         def load(place: int) -> None:
             pixels[place] = self.image(numbers[place])
 
         pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16))
         try:
             done = pool.map(load, range(len(numbers)))
-            collections.deque(progress(done, len(numbers), "Loading images"), maxlen=0)
+            collections.deque(done if quiet else progress(done, len(numbers), "Loading images"), maxlen=0)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -160,7 +161,7 @@ class ImageDataset:
         try:
             pixels = self._archive.read(index)
         except UserError:
-            if self._archive.path.exists():
+            if os.path.exists(self._archive.path):  # unlike Path.exists, False for a stale mount too
                 raise
             raise UserError(f"--data: {self._archive.path} is gone: it was moved, removed or unmounted while it was "
                             f"being read. Bring it back, then go on.") from None

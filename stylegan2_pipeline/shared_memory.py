@@ -13,9 +13,9 @@ def create(nbytes: int) -> int:
     On Linux it belongs to no file system: the size of /dev/shm, 64 MB in most containers, does not limit it.
     Elsewhere it is an unlinked temporary file. Raises OSError when there is no room.
     """
-    if hasattr(os, "memfd_create"):
+    try:
         fd = os.memfd_create("stylegan2-data")
-    else:
+    except (AttributeError, OSError):  # another system, or a sandbox that forbids it
         fd, path = tempfile.mkstemp(prefix="stylegan2-data-")
         os.unlink(path)
     os.ftruncate(fd, nbytes)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -69,6 +70,20 @@ def test_what_was_asked_for_and_does_not_fit_is_refused(archive, monkeypatch):
     monkeypatch.setattr(caching, "device_memory", lambda device: 1000.0)
     with pytest.raises(UserError, match=r"--cache=gpu: .* 1\.0 kB of the GPU's memory are free"):
         cache_dataset(open_archive(archive), "gpu", CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["auto", "gpu"])
+def test_images_on_the_gpu_come_as_its_tensors(archive, mode, monkeypatch):
+    monkeypatch.setattr(caching, "CHUNK_BYTES", 500)
+    dataset, device = open_archive(archive), torch.device("cuda", 0)
+    assert cache_dataset(dataset, mode, device) == "decoded once, kept on the GPU and in memory (1.7 kB)"
+    for a, b in zip(first(open_archive(archive)), first(dataset), strict=True):
+        assert b[0].device == device and torch.equal(a[0], b[0].cpu()) and torch.equal(a[1], b[1])
+    assert pickle.loads(pickle.dumps(dataset)).device_images is None
+    with pytest.raises(UserError, match="--cache=gpu: the images need"):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+        cache_dataset(open_archive(archive), "gpu", device)
 
 
 def on_ranks(count, monkeypatch, action):
@@ -145,8 +160,11 @@ def test_a_broken_image_stops_all_ranks_by_name(tmp_path, monkeypatch):
     assert all("img00000001.png: not an image but a web page" in error.format_message() for error in errors)
 
 
-def test_memory_is_shared_without_memfd_too(monkeypatch):
-    monkeypatch.delattr(os, "memfd_create", raising=False)
+def test_memory_is_shared_where_memfd_is_forbidden(monkeypatch):
+    def forbid(name):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", forbid)
     fd = shared_memory.create(12)
     one, other = shared_memory.view(fd, (3, 4)), shared_memory.view(shared_memory.borrow(shared_memory.lend(fd)), (12,))
     one[2, 3] = 7

@@ -154,6 +154,15 @@ def test_killed_workers_are_replaced_then_done_without_and_no_value_changes(data
     assert all(process.poll() is not None for process in processes)
 
 
+def test_workers_that_cannot_even_start_are_done_without(dataset, processes, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    found = take(5, dataset, seed=1, start=0, batch=4, workers=2, tell=told.append)
+    for a, b in zip(found, take(5, dataset, seed=1, start=0, batch=4), strict=True):
+        assert torch.equal(a[0], b[0])
+    assert len(told) == 3 and "ended with exit code 1" in told[0] and "reads the images itself" in told[2]
+
+
 def test_workers_leave_signals_to_the_training(dataset, processes):
     told = []
     steps = batches(dataset, seed=0, start=0, batch=4, workers=1, tell=told.append)
