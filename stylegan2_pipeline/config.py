@@ -122,6 +122,22 @@ class TrainConfig:
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
+    @classmethod
+    def from_json(cls, text: str) -> "TrainConfig":
+        """What to_json wrote. Raises ValueError or TypeError for anything else."""
+        return _restored(cls, json.loads(text))
+
+
+def _restored(cls: Any, values: Any) -> Any:
+    """A dataclass from what json made of it: with its inner ones, and lists as the tuples that they were."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{cls.__name__} is not made from {values!r}")
+    kinds = {item.name: item.default_factory for item in dataclasses.fields(cls)} | {"data": DataConfig}
+    made = {}
+    for name, value in values.items():
+        inner = dataclasses.is_dataclass(kinds.get(name))
+        made[name] = _restored(kinds[name], value) if inner else tuple(value) if isinstance(value, list) else value
+    return cls(**made)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from stylegan2_pipeline.config import TrainConfig
 
 @dataclass(frozen=True)
 class Job:
-    """run_dir exists. state: the training state to go on from (None: a new run); again: the command that goes on."""
+    """run_dir exists. state: the training state to go on from; None: a new run."""
 
     config: TrainConfig
     run_dir: Path
     state: Path | None = None
-    again: str = ""

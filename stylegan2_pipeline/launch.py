@@ -1,21 +1,27 @@
-"""Starting a training run: look at the data and the machine, settle the options, make the folder, train."""
+"""Starting a training run, or going on with one: look at the data and the machine, settle the options, train."""
 
+import os
 import shutil
-import signal
-import tempfile
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from stylegan2_pipeline import ranks
 from stylegan2_pipeline.config import DataConfig, TrainConfig
+from stylegan2_pipeline.continuing import check_data, continued_config, find_run, newest_unfinished, read_config
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.download import fetch
+from stylegan2_pipeline.job import Job
 from stylegan2_pipeline.resolve import Machine, notes, resolve
-from stylegan2_pipeline.run_folder import make_run_folder
-from stylegan2_pipeline.training_loop import Diverged, train
+from stylegan2_pipeline.run_folder import RunRecord, is_held, make_run_folder
+from stylegan2_pipeline.trackers import check_trackers
+from stylegan2_pipeline.training_loop import train
+from stylegan2_pipeline.training_state import newest_good
+from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.host import total_memory
 from torch_utils.ops import native
@@ -30,9 +36,9 @@ def open_dataset(path: str, cond: bool, subset: int | None, mirror: bool, seed: 
 
 def data_config(dataset: ImageDataset, path: str, subset: int | None) -> DataConfig:
     names = None if dataset.class_names is None else tuple(dataset.class_names)
-    return DataConfig(path=path, name=dataset.name, resolution=dataset.resolution, num_channels=dataset.num_channels,
-                      num_images=dataset.n_raw, label_dim=dataset.label_dim, class_names=names, subset=subset,
-                      mirror=dataset.mirror)
+    return DataConfig(path=os.path.abspath(path), name=dataset.name, resolution=dataset.resolution,
+                      num_channels=dataset.num_channels, num_images=dataset.n_raw, label_dim=dataset.label_dim,
+                      class_names=names, subset=subset, mirror=dataset.mirror, fingerprint=dataset.fingerprint())
 
 
 def this_machine() -> Machine:
@@ -40,67 +46,110 @@ def this_machine() -> Machine:
     return Machine(cuda_devices, total_memory(), bf16=not cuda_devices or torch.cuda.is_bf16_supported())
 
 
-def launch(data: str, outdir: str, dry_run: bool, cond: bool, subset: int | None, mirror: bool,
-           options: dict[str, Any], again: str) -> bool:
-    """options: what was typed of the rest, by name; again: the command line to go on with.
+def launch(outdir: str, typed: dict[str, Any], *, dry_run: bool = False, continue_run: str | None = None,
+           override: bool = False) -> int:
+    """typed: the options that were given, by name. Returns the exit code: 0, or 128 + the signal that stopped the run.
 
-    False when the run was stopped by Ctrl-C.
+    Raises UserError, and Diverged when a loss stopped being a number.
     """
-    dataset = open_dataset(data, cond, subset, mirror, options.get("seed", 0))
-    machine = this_machine()
-    config, name = resolve(options, data_config(dataset, data, subset), machine)
+    if not ranks.under_torchrun():
+        job = plan(outdir, typed, this_machine(), dry_run, continue_run, override)
+        if job is None:
+            return 0
+        device = torch.device(job.config.device)
+        return guarded(job, lambda: ranks.spawn(job, train) if job.config.num_gpus > 1 else train(job, device))
+    with ranks.torchrun_rank(typed.get("device", "auto")) as device:
+        world_size = ranks.torchrun_gpus(typed.get("gpus"))
+        machine = replace(this_machine(), cuda_devices=world_size if device.type == "cuda" else 0)
+        given = {"gpus": world_size, "device": device.type}
+        job = distributed.from_main(lambda: plan_again(outdir, given, machine) or plan(
+            outdir, typed | given, machine, dry_run, continue_run, override))
+        return 0 if job is None else guarded(job, lambda: train(job, device))
+
+
+def guarded(job: Job, run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except UserError:
+        if distributed.rank() == 0 and job.state is None and not (job.run_dir / "stats.jsonl").exists():
+            shutil.rmtree(job.run_dir)  # nothing was trained yet
+        raise
+
+
+def plan(outdir: str, typed: dict[str, Any], machine: Machine, dry_run: bool, continue_run: str | None,
+         override: bool) -> Job | None:
+    """What is to be trained, in a folder that exists; None where only the settings were wanted, which are printed."""
+    check_trackers([name.strip() for name in typed.get("track", "").split(",") if name.strip()])
+    if continue_run is not None:
+        return plan_to_continue(find_run(continue_run, outdir), typed, machine, dry_run, override)
+    if "data" not in typed:
+        raise UserError("--data is missing: give the images to train on, a zip or folder made by dataset_tool.py; or "
+                        "--continue to go on with a run.")
+    data = typed["data"]
+    dataset = open_dataset(data, typed.get("cond", False), typed.get("subset"), typed.get("mirror", False),
+                           typed.get("seed", 0))
+    config, name = resolve(typed, data_config(dataset, data, typed.get("subset")), machine)
     if dry_run:
-        click.echo(config.to_json())
-        return True
+        show(config)
+        return None
     if config.resume and "://" in config.resume:
         fetch(config.resume)  # once, here: the ranks find it in the cache
-    if not machine.cuda_devices:
+    if config.device == "cpu" and not machine.cuda_devices:
         click.echo("No CUDA device found: training on the CPU. Small networks and short runs suit it, at 64x64 for "
                    "example --cbase=1024 --cmax=128 --batch=4 --kimg=50 (some 25 minutes on 2 cores).")
-    for note in notes(config, options):
+    for note in notes(config, typed):
         click.echo(note)
-    if config.num_gpus == 1:
-        native.load("cuda" if machine.cuda_devices else "cpu")  # while Ctrl-C stops at once and there is no folder yet
+    compile_operators(config)
     run_dir = make_run_folder(outdir, name)
+    (run_dir / "training_options.json").write_text(config.to_json() + "\n", encoding="utf-8")
+    RunRecord(typed, launch_id=ranks.launch_id()).write(run_dir)
+    return Job(config, run_dir)
+
+
+def plan_again(outdir: str, given: dict[str, Any], machine: Machine) -> Job | None:
+    """The unfinished run that this torchrun started, when it has started its processes again; None the first time."""
     try:
-        if config.num_gpus > 1:
-            return train_on_ranks(config, run_dir, "cuda", again)
-        return train(config, dataset, torch.device("cuda" if machine.cuda_devices else "cpu"), run_dir, again)
+        run_dir = newest_unfinished(Path(outdir))
     except UserError:
-        if not (run_dir / "stats.jsonl").exists():  # nothing was trained yet
-            shutil.rmtree(run_dir)
-        raise
+        return None
+    again = ranks.restarted(RunRecord.read(run_dir).launch_id)
+    return plan_to_continue(run_dir, given, machine, dry_run=False, override=False) if again else None
 
 
-def train_on_ranks(config: TrainConfig, run_dir: Path, device_type: str, again: str = "") -> bool:
-    """One process a device; cuda with NCCL, cpu with gloo. An error in any of them ends all, and is raised here."""
-    with tempfile.TemporaryDirectory() as meeting:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the ranks, which finish and save
-        try:
-            torch.multiprocessing.spawn(_rank, (config, run_dir, device_type, meeting, again), nprocs=config.num_gpus)
-        except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException):
-            for kind in (UserError, Diverged):
-                if (told := Path(meeting) / kind.__name__).exists():
-                    raise kind(told.read_text()) from None
-            raise
-        finally:
-            signal.signal(signal.SIGINT, before)
-        return (Path(meeting) / "finished").exists()
+def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry_run: bool,
+                     override: bool) -> Job | None:
+    old, record = read_config(run_dir), RunRecord.read(run_dir)
+    if is_held(run_dir):
+        raise UserError(f"Another process is training in {run_dir}. Wait for it, or stop it first.")
+    data = old.data
+    path = typed.get("data", data.path)
+    dataset = open_dataset(path, bool(data.label_dim), data.subset, data.mirror, old.seed)
+    now = data_config(dataset, path, data.subset)
+    check_data(data, now)
+    config = continued_config(run_dir, old, typed, now, machine, override)
+    if record.finished and config.schedule.total_kimg * 1000 <= record.cur_nimg:
+        raise UserError(f"--continue: {run_dir} is finished, at {record.cur_nimg / 1000:g} kimg. Give more with "
+                        f"--kimg, such as --kimg={2 * record.cur_nimg / 1000:g}.")
+    if dry_run:
+        show(config)
+        return None
+    state = newest_good(run_dir, click.echo)
+    if state is None:
+        raise UserError(f"--continue: {run_dir} has no training state that is whole. Start a new run from its weights "
+                        f"with --resume={run_dir}.")
+    compile_operators(config)
+    (run_dir / "training_options.json").write_text(config.to_json() + "\n", encoding="utf-8")
+    options = record.options | {name: value for name, value in typed.items() if value is not None}
+    record.updated(options=options, finished=False, launch_id=ranks.launch_id() or record.launch_id).write(run_dir)
+    return Job(config, run_dir, state)
 
 
-def _rank(rank: int, config: TrainConfig, run_dir: Path, device_type: str, meeting: str, again: str) -> None:
-    device = torch.device(device_type, rank) if device_type == "cuda" else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank,
-                                         init_method=f"file://{meeting}/ranks", world_size=config.num_gpus,
-                                         timeout=timedelta(hours=2))  # rank 0 alone measures and draws
-    data = config.data
-    try:
-        dataset = open_dataset(data.path, bool(data.label_dim), data.subset, data.mirror, config.seed)
-        if train(config, dataset, device, run_dir, again) and rank == 0:
-            (Path(meeting) / "finished").touch()
-    except (UserError, Diverged) as error:
-        (Path(meeting) / type(error).__name__).write_text(error.format_message())
-        raise
-    torch.distributed.destroy_process_group()
+def show(config: TrainConfig) -> None:
+    """The settings as JSON on standard output, and what fits which card beside it."""
+    click.echo(config.to_json())
+
+
+def compile_operators(config: TrainConfig) -> None:
+    """While Ctrl-C stops at once and there is no folder yet; several ranks do it themselves, one after the other."""
+    if config.num_gpus == 1:
+        native.load(config.device)

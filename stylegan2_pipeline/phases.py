@@ -22,6 +22,7 @@ class Phase:
     weight: float
     terms: Callable[[Part], Iterator[Term]]
     params: list[nn.Parameter] = field(default_factory=list)
+    without_gradient: frozenset[str] = frozenset()  # names of parameters that the loss does not depend on
 
 
 def make_optimizer(net: nn.Module, lr: float, config: cfg.OptimizerConfig, reg_interval: int) -> torch.optim.Optimizer:

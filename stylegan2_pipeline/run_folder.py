@@ -1,10 +1,16 @@
-"""The folder of a training run: its name tells the settings that differ from the defaults."""
+"""The folder of a training run: its name tells the settings that differ from the defaults; who trains in it."""
 
+import contextlib
+import fcntl
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import IO, Any
 
 from torch_utils.errors import UserError
+from torch_utils.files import atomic_path
 
 
 def run_name(data: str, parts: Iterable[str]) -> str:
@@ -28,3 +34,59 @@ def make_run_folder(outdir: str | Path, name: str) -> Path:
     except OSError as error:
         raise UserError(f"--outdir: cannot make a run folder in {outdir}: {error.strerror}. Choose another "
                         f"--outdir.") from error
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """run.json: what is known of a run besides its settings. options: as typed; launch_id: of the torchrun it is of."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    finished: bool = False
+    cur_nimg: int = 0
+    launch_id: str | None = None
+
+    @classmethod
+    def read(cls, run_dir: Path) -> "RunRecord":
+        """Raises UserError when the folder has none, or one that is damaged."""
+        path = run_dir / "run.json"
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{run_dir} is no run that can be continued: its run.json is missing or damaged ({error}). "
+                            f"Start a new run from its weights with --resume={run_dir}.") from error
+
+    def updated(self, **changes: Any) -> "RunRecord":
+        return replace(self, **changes)
+
+    def write(self, run_dir: Path) -> None:
+        with atomic_path(run_dir / "run.json") as partial:
+            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """The folder for this process alone. Raises UserError naming it when another one trains in it."""
+    with open(run_dir / ".lock", "a") as file:
+        if not _lock(file):
+            raise UserError(f"Another process is training in {run_dir}. Wait for it, or stop it first.")
+        yield
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a process trains in this folder now."""
+    try:
+        with open(run_dir / ".lock", "a") as file:
+            return not _lock(file)
+    except OSError:
+        return False
+
+
+def _lock(file: IO[str]) -> bool:
+    """The system's lock: it ends with its process. Where the file system has none, nothing is held."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True

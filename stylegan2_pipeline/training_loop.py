@@ -1,292 +1,307 @@
 """A training run: build, restore, then loop - maintenance at the head, keyed on the images seen, then one step."""
 
-import shlex
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
-from types import FrameType
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
-import click
 import numpy as np
 import torch
 from torch import Tensor
 
 from metrics.table import split_available
-from stylegan2_pipeline.checkpoint import Snapshot, load_snapshot, save_snapshot
+from stylegan2_pipeline import divergence, telling
+from stylegan2_pipeline.caching import cache_dataset
+from stylegan2_pipeline.checkpoint import load_snapshot
+from stylegan2_pipeline.clock import Clock
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.evaluation import evaluate
-from stylegan2_pipeline.images import grid_size, image_grid, save_image, to_uint8
+from stylegan2_pipeline.divergence import Ailment, Diverged
+from stylegan2_pipeline.evaluation import metric_images
+from stylegan2_pipeline.job import Job
 from stylegan2_pipeline.loader import batches
+from stylegan2_pipeline.maintenance import Maintenance
+from stylegan2_pipeline.phases import is_out_of_memory
+from stylegan2_pipeline.pictures import Grid
 from stylegan2_pipeline.reporting import RunLog, tick_status
-from stylegan2_pipeline.summary import summarize
+from stylegan2_pipeline.run_folder import RunRecord, held
+from stylegan2_pipeline.saving import Saver
+from stylegan2_pipeline.shared_sampling import ImagePool
+from stylegan2_pipeline.stopping import StopRequest, stop_requests
+from stylegan2_pipeline.trackers import make_trackers
+from stylegan2_pipeline.training_state import earlier_state, read_state, restore_trainer, trainer_state
 from stylegan2_pipeline.training_step import Trainer
 from stylegan2_pipeline.transfer import resume_weights
 from torch_utils import distributed
 from torch_utils.errors import UserError
-from torch_utils.host import available_memory, keep_freed_memory
+from torch_utils.host import keep_freed_memory
 from torch_utils.ops import native
-from torch_utils.seeding import derive_seed
-from torch_utils.text import format_bytes, format_time
 
-CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
-
-
-class Diverged(click.ClickException):
-    """Training cannot go on, because a loss is not a number; the last good weights are saved."""
-
-
-def cache_dataset(dataset: ImageDataset, mode: str) -> str:
-    """Decodes the data into memory when it may and fits (half of what is free); says what was done."""
-    size, free = dataset.nbytes * distributed.world_size(), available_memory()
-    if mode == "ram" or (mode == "auto" and size < free / 2):
-        dataset.preload()
-        return f"decoded once, kept in memory ({format_bytes(size)})"
-    why = "--cache=none" if mode == "none" else f"they need {format_bytes(size)}, {format_bytes(free)} are free"
-    return f"read from the archive by worker processes as they are needed ({why})"
-
-
-class Grid:
-    """Fixed latents, and labels of real images, of which every picture of the run is made."""
-
-    def __init__(self, dataset: ImageDataset, trainer: Trainer) -> None:
-        most = 1024 if trainer.device.type == "cuda" else 28 if dataset.resolution >= 256 else 64
-        self.size = grid_size(dataset.resolution, min(most, dataset.n_raw))
-        self.trainer = trainer
-        n = self.size[0] * self.size[1]
-        random = np.random.RandomState(derive_seed(trainer.config.seed, "grid") % 2**32)
-        shown = random.permutation(dataset.n_raw)[:n]
-        self.reals = np.stack([dataset.image(int(i)) for i in shown])
-        self.c = torch.from_numpy(np.stack([dataset.label(int(i)) for i in shown]))
-        self.z = torch.from_numpy(random.randn(n, trainer.G.z_dim))
-
-    @torch.no_grad()
-    def fakes(self) -> np.ndarray:
-        """uint8 [C, rows*H, cols*W] by G_ema, with constant noise."""
-        trainer, parts = self.trainer, []
-        for z, c in zip(self.z.split(trainer.config.batch_gpu), self.c.split(trainer.config.batch_gpu), strict=True):
-            images = trainer.G_ema(z.to(trainer.device), c.to(trainer.device), noise_mode="const")
-            parts.append(to_uint8(images).cpu().numpy())
-        return image_grid(np.concatenate(parts), self.size)
+LOOK_EVERY = 4  # steps between looks at what is on a GPU, where each look waits for it; the augmentation's rhythm
 
 
 class Run:
-    """One training run in its folder."""
+    """One rank's part in a training run. Only rank 0 writes."""
 
-    def __init__(self, config: TrainConfig, dataset: ImageDataset, device: torch.device, run_dir: Path,
-                 log: RunLog) -> None:
-        self.config = config
-        self.dataset = dataset
-        self.run_dir = run_dir
-        self.log = log
-        self.is_main = distributed.rank() == 0
-        self.start_time = time.time()
-        log.print(f"Data:    {config.data.path}: {describe(config)}")
-        log.print(f"Images:  {cache_dataset(dataset, config.cache)}")
+    def __init__(self, job: Job, device: torch.device, log: RunLog, stop: StopRequest) -> None:
+        config = self.config = job.config
+        data = config.data
+        self.run_dir, self.log, self.stop, self.device = job.run_dir, log, stop, device
+        state = distributed.from_main(lambda: read_state(job.state) if job.state else None)
+        if state is not None:
+            log.rewind(state["log"])
+        self.dataset = ImageDataset(data.path, use_labels=bool(data.label_dim), max_images=data.subset,
+                                    mirror=data.mirror, seed=config.seed)
+        log.print(f"Run:     {job.run_dir}")
+        log.print(f"Options: {telling.describe_settings(config)}; all in training_options.json")
+        log.print(f"Data:    {data.path}: {telling.describe_data(config)}")
+        log.print(f"Images:  {cache_dataset(self.dataset, config.cache, device)}")
         log.print(f"Kernels: {native.summary(device.type)}")
-        labels = torch.from_numpy(np.stack([dataset.label(i) for i in range(dataset.n_raw)]))
-        self.trainer = Trainer(config, labels, device)
-        if config.resume:
-            source = load_snapshot(config.resume)
-            log.print(resume_weights(source, self.trainer.networks, config.resume, config.allow_partial))
-            log.print(self._take_over(source))
-        self._print_networks()
-        self.grid = Grid(dataset, self.trainer)
+        labels = torch.from_numpy(np.stack([self.dataset.label(i) for i in range(self.dataset.n_raw)]))
+        self.trainer = Trainer(config, labels, device, log.print)
+        self.grid = Grid(self.dataset, self.trainer)
+        makers = {"grid": self.grid.make,
+                  "metric": metric_images(self.trainer.G_ema, self.dataset, device=device, seed=config.seed)}
+        self.pool = ImagePool(makers, config.batch_gpu)
         self.metrics, left_out = split_available(config.metrics)
+        self.clock = Clock()
+        self.rollbacks = self.rollbacks_in_a_row = 0
+        self.ended = False  # all was trained and measured
+        self.saver = Saver(job.run_dir, config.schedule, log.print)
+        self.maintenance: Maintenance | None = None
+        if state is None:
+            self._begin()
+            log.print(telling.describe_networks(self.trainer))
+        else:
+            self._restore(state)
+            log.print(f"Continuing at {self.trainer.cur_nimg / 1000:g} kimg, from {job.state}")
+        if distributed.rank() == 0:
+            self.maintenance = Maintenance(config, job.run_dir, self.trainer, self.grid, self.pool, log, self.metrics)
+            self.maintenance.restore(state["maintenance"] if state else None)
         for sentence in left_out:
             log.print(sentence)
-        self.snapshot: Path | None = None
-        self.tick = 0
-        self.tick_start_nimg, self.tick_start_time = 0, time.time()
-        self.maintenance_sec = 0.0
 
-    def _take_over(self, source: Snapshot) -> str:
-        """What a network of this project trained on the same data brings besides its weights; says it."""
+    # From weights, from a state, and to one.
+
+    def _begin(self) -> None:
+        config = self.config
+        if not config.resume:
+            return
+        source = load_snapshot(config.resume)
+        self.log.print(resume_weights(source, self.trainer.networks, config.resume, config.allow_partial))
+        if source.options.get("data", {}).get("path") != config.data.path:
+            self.log.print("  Optimizers, counters and the augmentation probability start anew.")
+            return
+        self.trainer.pl_mean.fill_(source.pl_mean)
+        if config.augment.mode == "ada":
+            self.trainer.ada.p = source.augment_p
+        self.log.print(f"  The augmentation probability goes on at {self.trainer.augment_p:.3f}, the path length mean "
+                       f"at {source.pl_mean:.3f}; optimizers and counters start anew.")
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        restore_trainer(self.trainer, state["trainer"])
+        self.trainer.batch_gpu = min(self.config.batch_gpu, self.trainer.batch_gpu)
+        self.clock.restore(state["clock"])
+        self.rollbacks, self.ended = state["rollbacks"], state["ended"]
+
+    def _save(self) -> bool:
+        """The training state. Every rank must call it. False, having said why, where it could not be written."""
+        state = {"trainer": trainer_state(self.trainer), "clock": self.clock.state(), "rollbacks": self.rollbacks,
+                 "ended": self.ended, "log": self.log.position()}
+        if self.maintenance is not None:
+            state["maintenance"] = self.maintenance.state()
+            if self.saver.save(state) is None:
+                return False
+            self._record()
+        self.rollbacks_in_a_row = 0
+        return True
+
+    def _record(self) -> None:
+        with contextlib.suppress(UserError):
+            record = RunRecord.read(self.run_dir)
+            record.updated(finished=self.ended, cur_nimg=self.trainer.cur_nimg).write(self.run_dir)
+
+    # The loop.
+
+    @property
+    def total_nimg(self) -> int:
+        return round(self.config.schedule.total_kimg * 1000)
+
+    def train(self) -> int:
+        """Until total_kimg, or until a signal. Returns the exit code."""
         trainer = self.trainer
-        if source.options.get("data", {}).get("path") != self.config.data.path:
-            return "  Optimizers, counters and the augmentation probability start anew."
-        trainer.pl_mean.fill_(source.pl_mean)
-        if self.config.augment.mode == "ada":
-            trainer.ada.p = source.augment_p
-        return (f"  The augmentation probability goes on at {trainer.augment_p:.3f}, the path length mean at "
-                f"{source.pl_mean:.3f}; optimizers and counters start anew.")
-
-    def _print_networks(self) -> None:
-        trainer, data = self.trainer, self.config.data
-        c = torch.zeros([1, data.label_dim], device=trainer.device)
-        image = torch.zeros([1, data.num_channels, data.resolution, data.resolution], device=trainer.device)
-        self.log.print()
-        self.log.print(summarize(trainer.G, torch.zeros([1, trainer.G.z_dim], device=trainer.device), c))
-        self.log.print()
-        self.log.print(summarize(trainer.D, image, c))
-        self.log.print()
-
-    def train(self, stopping: Callable[[], bool]) -> None:
-        """Until total_kimg, or until stopping() is true; then with everything saved."""
-        trainer, config = self.trainer, self.config
-        total_nimg = round(config.schedule.total_kimg * 1000)
-        if self.is_main:
-            self._save_picture(image_grid(self.grid.reals, self.grid.size), "reals.png", "reals")
-            self._save_picture(self.grid.fakes(), "fakes_init.png", "fakes")
-        self.log.print(f"Training for {config.schedule.total_kimg:g} kimg on {device_name(trainer.device)}")
-        share = config.batch // distributed.world_size()
-        data = batches(self.dataset, seed=config.seed, start=trainer.cur_nimg, batch=config.batch,
-                       offset=distributed.rank() * share, share=share, workers=config.workers,
-                       pin_memory=trainer.device.type == "cuda")
-        self.maintenance_sec, self.tick_start_time = 0.0, time.time()
-        self._show_progress(total_nimg)
+        if trainer.cur_nimg == 0:
+            self._first_save()
+        total, device = self.config.schedule.total_kimg, telling.describe_device(self.device)
+        self.log.print(f"Training for {total:g} kimg on {device}")
+        data = self._data()
         while True:
-            stopped = distributed.any_rank(stopping(), trainer.device)
-            done = stopped or trainer.cur_nimg >= total_nimg
-            if stopped and trainer.cur_nimg == 0:
-                return
-            if done or self._tick_is_due():
-                self._maintain(done, total_nimg, [] if stopped else self.metrics)
-            if done:
-                return
-            self._step(data)
-            self._show_progress(total_nimg)
+            done = trainer.cur_nimg >= self.total_nimg
+            signal, save = self._agree()
+            if signal and not done:
+                return self._leave(signal)
+            if done and self.ended:
+                return self._finish()
+            saved = self._maintain(done) if done or self._tick_is_due() else False
+            if save and not saved:
+                self._save()
+            if not done:
+                real, real_c = self._next(data)
+                self._step(real, real_c)
+                if trouble := self._trouble():
+                    self._diverge(trouble, real, real_c)
+                    data = self._data()
+                self._show()
 
-    def _step(self, data: Iterator[tuple[Tensor, Tensor]]) -> None:
-        images, labels = next(data)
-        device = self.trainer.device
-        real = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
-        self.trainer.step(real, labels.to(device, non_blocking=True))
-        if device.type == "cpu":  # elsewhere looking would wait for the device: that is done once a tick
-            self._check_finite()
+    def _first_save(self) -> None:
+        """Before anything is trained: a disk that is too small is found now, and there is always a state to go to."""
+        with self._led():
+            if self.maintenance is not None:
+                self.saver.check_space(self.trainer.networks)
+                self.maintenance.begin()
+        self.clock.set(0.0)
+        self._save()
 
-    def _check_finite(self) -> None:
-        counts = self.trainer.nonfinite_losses.tolist()
-        if any(counts):
-            names = ", ".join(phase.name for phase, n in zip(self.trainer.phases, counts, strict=True) if n)
-            path = self._save_network() if self.is_main else self.run_dir
-            wider = "" if self.config.precision == "fp32" else ", or --fp32=1"
-            raise Diverged(
-                f"The loss of {names} became infinite or not a number near {self.trainer.cur_nimg / 1000:.1f} kimg, so "
-                f"training stopped; the weights from before are in {path}. A higher --gamma, or a lower --glr and --dlr"
-                f"{wider} usually helps, with --resume={shlex.quote(str(path))}")
+    def _data(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches from where the run is."""
+        config, share = self.config, self.config.batch // distributed.world_size()
+        return batches(self.dataset, seed=config.seed, start=self.trainer.cur_nimg, batch=config.batch,
+                       offset=distributed.rank() * share, share=share, workers=config.workers,
+                       pin_memory=self.device.type == "cuda", tell=self.log.print)
 
-    def _show_progress(self, total_nimg: int) -> None:
-        """How far the tick is, and the speed and time left by it."""
-        tick_nimg = min(round(self.config.schedule.tick_kimg * 1000), total_nimg - self.tick_start_nimg)
-        done = self.trainer.cur_nimg - self.tick_start_nimg
-        text = f"images of tick {self.tick}"
-        if done:
-            sec = (time.time() - self.tick_start_time) / done
-            left = format_time(sec * (total_nimg - self.trainer.cur_nimg), 2)
-            text += f"   {1 / sec:.1f} img/s   {left} left"
-        self.log.progress(min(done, tick_nimg), tick_nimg, text)
+    def _next(self, data: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Images in [-1, 1] and labels. Where they cannot be read any more, the state is saved first."""
+        try:
+            images, labels = next(data)
+        except UserError:
+            self._save_alone()
+            raise
+        real = images.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1
+        return real, labels.to(self.device, non_blocking=True)
+
+    def _step(self, real: Tensor, real_c: Tensor) -> None:
+        try:
+            self.trainer.step(real, real_c)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._save_alone()
+            raise UserError(f"The memory does not hold even {self.trainer.batch_gpu} image(s) at once. Give "
+                            f"smaller networks (--cbase, --cmax), a smaller resolution, or --precision=fp16 on a "
+                            f"GPU.") from error
+
+    def _save_alone(self) -> None:
+        """Before this process ends on an error: the others cannot be asked any more what they know."""
+        if distributed.world_size() == 1:
+            self._save()
+
+    def _agree(self) -> tuple[int, bool]:
+        """The signal that any rank got, and whether rank 0 wants to save: the same on all ranks."""
+        if distributed.world_size() == 1:
+            return self.stop.signal, self.saver.due()
+        if self.device.type == "cuda" and self.trainer.iteration % LOOK_EVERY:
+            return 0, False
+        asked = distributed.gather_objects((self.stop.signal, self.saver.due()))
+        return max(signal for signal, _ in asked), asked[0][1]
 
     def _tick_is_due(self) -> bool:
-        seen = self.trainer.cur_nimg - self.tick_start_nimg
-        first = self.tick == 0 and seen > 0  # a line after the first step: everybody sees that it works
+        seen = self.trainer.cur_nimg - self.clock.start_nimg
+        first = self.clock.tick == 0 and seen > 0  # a line after the first step: everybody sees that it works
         return first or seen >= self.config.schedule.tick_kimg * 1000
 
-    def _maintain(self, done: bool, total_nimg: int, metrics: list[str]) -> None:
-        """Tells how it is going; at snapshot ticks saves pictures and networks and measures them by the metrics."""
-        self._check_finite()
-        trainer, now = self.trainer, time.time()
+    def _show(self) -> None:
+        seen, now = self.trainer.cur_nimg - self.clock.start_nimg, self.clock.now()
+        tick_nimg = min(round(self.config.schedule.tick_kimg * 1000), self.total_nimg - self.clock.start_nimg)
+        speed = seen / max(now - self.clock.start_sec, 1e-9) if seen else None
+        left = (self.total_nimg - self.trainer.cur_nimg) / speed if speed else None
+        self.log.view(self.trainer.cur_nimg, self.total_nimg, min(seen, tick_nimg), tick_nimg, speed, left)
+
+    # Maintenance.
+
+    @contextlib.contextmanager
+    def _led(self) -> Iterator[None]:
+        """Within it rank 0 works, while the others make images for it."""
+        if self.maintenance is None:
+            self.pool.serve()
+            yield
+        else:
+            with self.pool.lead():
+                yield
+
+    def _maintain(self, done: bool) -> bool:
+        """Tells how it is going; at snapshot ticks saves pictures, networks, metrics and state, and returns True."""
+        trainer, clock, schedule = self.trainer, self.clock, self.config.schedule
+        snapshot = done or (clock.tick > 0 and clock.tick % schedule.snapshot_ticks == 0)
+        if snapshot and self.metrics:
+            self._save()  # they may take long
+        began = clock.now()
+        distributed.check_agreement(trainer.networks)
+        stats = trainer.collector.harvest(distributed.sum_over_ranks)
         status = tick_status(
-            tick=self.tick, cur_nimg=trainer.cur_nimg, total_nimg=total_nimg,
-            tick_nimg=trainer.cur_nimg - self.tick_start_nimg, total_sec=now - self.start_time,
-            tick_sec=now - self.tick_start_time, maintenance_sec=self.maintenance_sec,
-            augment_p=trainer.augment_p, device=trainer.device)
-        self.log.tick(status, trainer.collector.harvest(distributed.sum_over_ranks), trainer.cur_nimg)
-        if self.is_main and (done or (self.tick > 0 and self.tick % self.config.schedule.snapshot_ticks == 0)):
-            self._save_snapshot(metrics)
-        self.tick += 1
-        self.tick_start_nimg, self.tick_start_time = trainer.cur_nimg, time.time()
-        self.maintenance_sec = self.tick_start_time - now
+            tick=clock.tick, cur_nimg=trainer.cur_nimg, total_nimg=self.total_nimg,
+            tick_nimg=trainer.cur_nimg - clock.start_nimg, total_sec=began, tick_sec=began - clock.start_sec,
+            maintenance_sec=clock.maintenance_sec, augment_p=trainer.augment_p, device=trainer.device)
+        with self._led():
+            if self.maintenance is not None:
+                self.maintenance.tick(status, stats)
+                if snapshot:
+                    self.maintenance.save_snapshot(measured=True)
+        clock.next_tick(trainer.cur_nimg, began)
+        self.ended = done
+        if snapshot:
+            self._save()
+        return snapshot
 
-    def _save_snapshot(self, metrics: list[str]) -> None:
-        self._save_picture(self.grid.fakes(), f"fakes{self.trainer.cur_nimg // 1000:06d}.png", "fakes")
-        path, before = self._network_path(), self.snapshot
-        self.snapshot = self._save_network()
-        self.log.print(f"Saved {path}" + (" (in place of the one before)" if path == before else ""))
-        for name in metrics:
-            self._measure(name)
+    # The end.
 
-    def _measure(self, name: str) -> None:
-        """A metric that fails is told and never stops the training."""
-        config, trainer = self.config, self.trainer
-        try:
-            most = CPU_METRIC_IMAGES if trainer.device.type == "cpu" else None
-            results = evaluate(trainer.G_ema, self.dataset, [name], device=trainer.device, batch=config.batch_gpu,
-                               seed=config.seed, num=most, snapshot=str(self.snapshot))
-        except Exception as error:
-            self.log.print(f"Metric {name} failed ({type(error).__name__}: {error}); training goes on.")
+    def _finish(self) -> int:
+        if self.maintenance is not None:
+            self._record()
+            self.log.print(telling.finished(self.config, self.run_dir, self.maintenance.snapshot))
+        return 0
+
+    def _leave(self, signal: int) -> int:
+        saved = self._save()
+        if self.maintenance is not None:
+            if self.trainer.cur_nimg:
+                self.maintenance.save_network()
+            self.log.print(telling.stopped(signal, self.trainer.cur_nimg, self.run_dir, saved))
+        return 128 + signal
+
+    # Trouble.
+
+    def _trouble(self) -> Ailment | None:
+        """Every step on a CPU; on a GPU, where looking waits for it, every few."""
+        if self.device.type == "cuda" and self.trainer.iteration % LOOK_EVERY:
+            return None
+        return divergence.find(self.trainer)
+
+    def _diverge(self, ailment: Ailment, real: Tensor, real_c: Tensor) -> None:
+        """Goes back to an earlier state with half the learning rates, or raises Diverged."""
+        told = f"{divergence.describe(ailment, self.trainer, real, real_c)} at {self.trainer.cur_nimg / 1000:g} kimg"
+        divergence.forget(self.trainer)
+        if self.config.on_divergence == "rollback" and self.rollbacks < self.config.max_rollbacks:
+            self._roll_back(told)
             return
-        for result in results:
-            self.log.metric(result, trainer.cur_nimg)
+        self._save()
+        if self.maintenance is not None:
+            self.maintenance.save_network()
+        raise Diverged(f"{told}, so training stopped; no step with such numbers was taken. "
+                       f"{divergence.remedy(self.config, self.rollbacks)} Go on with:\n"
+                       f"  {telling.continue_command(self.run_dir)} --override --glr=... --dlr=...")
 
-    def _save_picture(self, picture: np.ndarray, name: str, tag: str) -> None:
-        save_image(picture, self.run_dir / name)
-        self.log.images(tag, picture, self.trainer.cur_nimg)
-
-    def _network_path(self) -> Path:
-        return self.run_dir / f"network-snapshot-{self.trainer.cur_nimg // 1000:06d}.pkl"
-
-    def _save_network(self) -> Path:
-        trainer = self.trainer
-        path = self._network_path()
-        kwargs = dict(trainer.network_kwargs, G_ema=trainer.network_kwargs["G"])
-        names = self.config.data.class_names
-        save_snapshot(path, trainer.networks, kwargs, options=asdict(self.config), cur_nimg=trainer.cur_nimg,
-                      class_names=None if names is None else list(names), augment_p=trainer.augment_p,
-                      pl_mean=float(trainer.pl_mean))
-        return path
-
-
-def describe(config: TrainConfig) -> str:
-    data = config.data
-    kind = {1: "gray", 3: "RGB", 4: "RGBA"}[data.num_channels]
-    text = f"{data.num_images} {kind} images of {data.resolution}x{data.resolution}"
-    text += ", doubled by mirroring" if data.mirror else ""
-    if data.class_names:
-        return f"{text}, {data.label_dim} classes ({', '.join(data.class_names)})"
-    return text + (f", labels of {data.label_dim} numbers" if data.label_dim else "")
-
-
-def settings(config: TrainConfig) -> str:
-    """The settings that matter most, in a line."""
-    net, optimizer, augment = config.networks, config.optimizer, config.augment
-    parts = f" in parts of {config.batch_gpu}" if config.batch_gpu * config.num_gpus < config.batch else ""
-    pipe = "" if augment.mode == "noaug" else f" {augment.pipe}"
-    return (f"{config.cfg}: {config.schedule.total_kimg:g} kimg, batch {config.batch}{parts}, channel base "
-            f"{net.channel_base} (at most {net.channel_max}), gamma {config.loss.r1_gamma:g}, learning rates "
-            f"{optimizer.g_lr:g} and {optimizer.d_lr:g}, {augment.mode}{pipe}, {config.precision}, seed {config.seed}")
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"the CPU ({threads} thread{'s' if threads > 1 else ''})"
-
-
-@contextmanager
-def finishing_on_interrupt(log: RunLog) -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C was pressed; pressed twice it interrupts at once."""
-    pressed: list[int] = []
-
-    def press(number: int, _frame: FrameType | None) -> None:
-        if pressed:
-            log.print("Stopped at once; what was trained since the last snapshot is lost.")
-            raise KeyboardInterrupt
-        pressed.append(number)
-        log.print("Finishing this step, then saving (press Ctrl-C again to stop at once)")
-
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, press) if in_main else None
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        if in_main:
-            signal.signal(signal.SIGINT, before)
+    def _roll_back(self, told: str) -> None:
+        self.rollbacks, self.rollbacks_in_a_row = self.rollbacks + 1, self.rollbacks_in_a_row + 1
+        rollbacks, in_a_row = self.rollbacks, self.rollbacks_in_a_row
+        state = distributed.from_main(lambda: earlier_state(self.run_dir, in_a_row))
+        scale = self.trainer.lr_scale / 2
+        self.log.rewind(state["log"])
+        self._restore(state)
+        if self.maintenance is not None:
+            self.maintenance.restore(state["maintenance"])
+        self.rollbacks, self.rollbacks_in_a_row = rollbacks, in_a_row
+        self.trainer.scale_learning_rates(scale)
+        self.log.print(f"{told}: back to {self.trainer.cur_nimg / 1000:g} kimg, with {scale:g} times the learning "
+                       f"rates of the settings (rollback {rollbacks} of at most {self.config.max_rollbacks}).")
 
 
 def prepare(config: TrainConfig) -> None:
@@ -297,42 +312,16 @@ def prepare(config: TrainConfig) -> None:
     torch.backends.cudnn.allow_tf32 = config.allow_tf32
 
 
-def train(config: TrainConfig, dataset: ImageDataset, device: torch.device, run_dir: Path, again: str = "") -> bool:
-    """Runs one training in run_dir. True: to its end; False: stopped by Ctrl-C, saved.
+def train(job: Job, device: torch.device) -> int:
+    """One rank of a run. The exit code: 0 when it is finished, 128 + n when signal n stopped it, saved.
 
-    again: the command line to go on with. Raises UserError for what the user can mend, Diverged when a loss stopped
-    being a number.
+    Raises UserError for what the user can mend, Diverged when a loss stopped being a number.
     """
-    prepare(config)
+    prepare(job.config)
     is_main = distributed.rank() == 0
-    if is_main:
-        (run_dir / "training_options.json").write_text(config.to_json() + "\n")
-    with RunLog(run_dir if is_main else None) as log, finishing_on_interrupt(log) as stopping:
-        log.print(f"Run:     {run_dir}")
-        log.print(f"Options: {settings(config)}; all in training_options.json")
-        try:
-            run = Run(config, dataset, device, run_dir, log)
-            run.train(stopping)
-        except torch.OutOfMemoryError as error:
-            raise UserError(f"The GPU's memory does not hold {config.batch_gpu} images at once. Give a smaller "
-                            f"--batch-gpu, such as {max(config.batch_gpu // 2, 1)}: gradients add up to the same "
-                            f"--batch={config.batch}.") from error
-        finished = not stopping()
-        tell_end(run, finished, again)
-        return finished
-
-
-def tell_end(run: Run, finished: bool, again: str) -> None:
-    """What there is now, and the command to type next."""
-    log, config, network = run.log, run.config, shlex.quote(str(run.snapshot))
-    log.print()
-    if finished:
-        by_class = f" --class={shlex.quote((config.data.class_names or ['0'])[0])}" if config.data.label_dim else ""
-        log.print(f"Done: {run.snapshot}")
-        log.print(f"Images from it: python generate.py --seeds 1-10 --network={network}{by_class}")
-    elif run.snapshot is None:
-        log.print("Stopped before the first step: there is nothing to save.")
-    else:
-        seen = run.trainer.cur_nimg / 1000
-        log.print(f"Stopped at {seen:.1f} kimg, networks saved. Go on from them with:")
-        log.print(f"  {again} --kimg={config.schedule.total_kimg - seen:g} --resume={network}")
+    with contextlib.ExitStack() as stack:
+        if is_main:
+            stack.enter_context(held(job.run_dir))
+        log = stack.enter_context(RunLog(job.run_dir if is_main else None, trackers=make_trackers(job.config)))
+        stop = stack.enter_context(stop_requests())
+        return Run(job, device, log, stop).train()

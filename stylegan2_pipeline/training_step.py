@@ -8,7 +8,7 @@ batch: so the cut does not change the gradient, and a batch that the memory does
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from stylegan2_pipeline import config as cfg
 from stylegan2_pipeline import losses
 from stylegan2_pipeline.ada import AdaController
 from stylegan2_pipeline.augment import AUGPIPES, AugmentPipe
+from stylegan2_pipeline.diffaugment import DiffAugment
 from stylegan2_pipeline.ema import ema_beta, update_ema
 from stylegan2_pipeline.latents import Latents, draw_latents
 from stylegan2_pipeline.losses import Augment, Term
@@ -30,12 +31,10 @@ from torch_utils.seeding import derive_seed, sample_generators
 Found = TypeVar("Found")
 
 
-def make_pipe(augment: cfg.AugmentConfig, device: torch.device) -> "AugmentPipe | Any":
+def make_pipe(augment: cfg.AugmentConfig, device: torch.device) -> AugmentPipe | DiffAugment | None:
     if augment.mode == "noaug":
         return None
     if augment.mode == "diffaugment":
-        from stylegan2_pipeline.diffaugment import DiffAugment
-
         return DiffAugment(augment.policy).to(device)
     return AugmentPipe(AUGPIPES[augment.pipe]).to(device)
 
@@ -212,6 +211,9 @@ class Trainer:
         and the state that the loop saves before it stops is the last good one.
         """
         grads = [p.grad for p in phase.params if p.grad is not None]
+        if len(grads) < len(phase.params) - len(phase.without_gradient):
+            named = phase.network.named_parameters()
+            phase.without_gradient = frozenset(name for name, p in named if p.grad is None)
         flat = distributed.mean_over_ranks(torch.cat([grad.flatten() for grad in grads]))
         bad = ~flat.isfinite()
         self.trouble.note_gradient(self.phases.index(phase), bad)
@@ -286,7 +288,7 @@ class Trainer:
         weight = self.config.loss.lecam_weight
         lecam = losses.LeCam(weight, self.lecam[0], self.lecam[1]) if weight else None
         return losses.discriminator_main(self.G, self.D, self._augment(generators), augment_real, fake, part.real,
-                                         part.real_c, *([lecam] if lecam else []))
+                                         part.real_c, lecam)
 
     def _discriminator_reg(self, part: Part) -> Iterator[Term]:
         assert part.real is not None and part.real_c is not None

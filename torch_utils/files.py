@@ -9,7 +9,7 @@ from pathlib import Path
 from torch_utils.errors import UserError
 
 CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST,
-                errno.ENOENT}
+                errno.ENOENT, errno.EFBIG, errno.EIO}
 
 
 def cache_dir() -> Path:

@@ -1,6 +1,5 @@
 """`train`: options in, one training run out."""
 
-import shlex
 from typing import Any
 
 import click
@@ -78,44 +77,34 @@ PROBABILITY = FiniteRange(0, 1)
 @click.option("--deterministic", type=bool, default=False, metavar="BOOL", help="The same bits in every run on a GPU.")
 @click.option("--nhwc", type=bool, default=True, metavar="BOOL", help="Accepted; the layout is chosen by device.")
 @click.pass_context
-def command(ctx: click.Context, data: str, outdir: str, dry_run: bool, cond: bool, subset: int | None, mirror: bool,
-            nhwc: bool, **options: Any) -> None:
+def command(ctx: click.Context, outdir: str, dry_run: bool, continue_run: str | None, override: bool,
+            **options: Any) -> None:
     """Train a StyleGAN2-ADA generator on an archive of images.
 
     Each run gets a folder under --outdir with its settings, log, statistics, TensorBoard events, image grids
-    (reals.png, fakes_init.png, fakes000200.png, ...) and snapshots (network-snapshot-000200.pkl, ...).
-    Ctrl-C finishes the step, saves, and says how to go on.
+    (reals.png, fakes_init.png, fakes000200.png, ...), snapshots (network-snapshot-000200.pkl, ...; network-best.pkl)
+    and training states. Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and end with exit code 130, 143 or 138;
+    --continue goes on from there, or from the last saved state, to the same result as without the stop.
 
     \b
     Examples:
       # One GPU or the CPU, settings chosen by resolution.
       python train.py --data ./data/sigara.zip --gpus 1 --batch=16 --cfg=auto --mirror=1 --kimg 500 --snap=10
-      # What would be done, as JSON.
+      # Go on with the newest unfinished run; train a finished one longer.
+      python train.py --continue
+      python train.py --continue=training-runs/00000-sigara-mirror-auto1-kimg500-batch16 --kimg=1000
+      # What would be done, as JSON, and what fits which GPU.
       python train.py --data ./data/sigara.zip --dry-run
       # From somebody's weights.
       python train.py --data ./data/sigara.zip --resume=ffhq512 --freezed=10
+      # Two machines of four GPUs each.
+      torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py --data sigara.zip
       # Watch.
       tensorboard --logdir=training-runs
     """
     from stylegan2_pipeline.launch import launch
 
     # An option at its default is "not given", except where the default is the preset's (None already).
-    typed = {name: value for name, value in options.items()
-             if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
-    given = dict(data=data, outdir=outdir, cond=cond or None, subset=subset, mirror=mirror or None)
-    finished = launch(data, outdir, dry_run, cond, subset, mirror, typed, again=command_line(given | typed))
-    ctx.exit(0 if finished else 130)
-
-
-def command_line(options: dict[str, Any]) -> str:
-    """The command that these options make, but for how long it trains and what it starts from."""
-    left_out = ("kimg", "resume", "allow_partial")
-    words = [f"--{name.replace('_', '-')}={as_typed(value)}" for name, value in options.items()
-             if value is not None and name not in left_out]
-    return " ".join(["python train.py", *words])
-
-
-def as_typed(value: object) -> str:
-    if isinstance(value, bool):
-        return str(int(value))
-    return f"{value:g}" if isinstance(value, float) else shlex.quote(str(value))
+    typed = {name: value for name, value in options.items() if value is not None and name != "nhwc"
+             and ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
+    ctx.exit(launch(outdir, typed, dry_run=dry_run, continue_run=continue_run, override=override))

@@ -1,0 +1,135 @@
+"""Going on with a run: which one, with which settings, and what may not change."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from stylegan2_pipeline.config import DataConfig, TrainConfig
+from stylegan2_pipeline.resolve import Machine, largest_divisor, resolve
+from stylegan2_pipeline.run_folder import RunRecord, is_held
+from torch_utils.errors import UserError
+
+# Options that change what is told and kept, how long or on what the run trains, but not what it computes (the number
+# of GPUs and the size of micro-batches to the rounding of sums).
+FREE = ("kimg", "snap", "tick", "save_minutes", "keep_last", "keep_every", "workers", "cache", "metrics", "best_metric",
+        "on_divergence", "max_rollbacks", "track", "nobench", "gpus", "batch_gpu", "data")
+# Options that decide which networks and data there are: with others nothing saved would fit.
+FIXED = ("cfg", "cbase", "cmax", "map_depth", "mbstd_group", "cond", "subset", "mirror", "freezed", "resume",
+         "allow_partial")
+APART = ("gpus", "batch_gpu", "data")  # settled after the others, see share
+
+
+def find_run(wanted: str, outdir: str) -> Path:
+    """The run folder named by itself or by a file in it; "newest": the unfinished run under outdir saved last."""
+    if wanted == "newest":
+        return newest_unfinished(Path(outdir))
+    path = Path(wanted)
+    run_dir = path.parent if path.is_file() else path
+    if not (run_dir / "training_options.json").exists():
+        near = sorted(Path(outdir).glob(f"{wanted}*")) if not path.exists() else []
+        if len(near) == 1 and (near[0] / "training_options.json").exists():
+            return near[0]
+        raise UserError(f"--continue={wanted}: there is no training_options.json there. Give the folder of a run, such "
+                        f"as {outdir}/00000-..., or its number.")
+    return run_dir
+
+
+def newest_unfinished(outdir: Path) -> Path:
+    """Raises UserError, naming what there is, when there is none."""
+    found = {path: path.stat().st_mtime for path in outdir.glob("*/run.json")}
+    runs = [path.parent for path in sorted(found, key=lambda path: (found[path], path), reverse=True)]
+    unfinished = [run for run in runs if not RunRecord.read(run).finished]
+    for run in unfinished:
+        if not is_held(run):
+            return run
+    if unfinished:
+        raise UserError(f"--continue: {unfinished[0]} is being trained by another process. Wait for it, or stop it.")
+    done = f"{runs[0]} is finished: --continue={runs[0]} --kimg=MORE trains it longer" if runs else "there is no run"
+    raise UserError(f"--continue: no unfinished run under --outdir={outdir}; {done}.")
+
+
+def read_config(run_dir: Path) -> TrainConfig:
+    path = run_dir / "training_options.json"
+    try:
+        return TrainConfig.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"--continue: {path} is damaged or of another version ({error}). Start a new run from its "
+                        f"weights with --resume={run_dir}.") from error
+
+
+def check_data(old: DataConfig, new: DataConfig) -> None:
+    """Raises UserError unless the images and labels are those that the run has seen."""
+    if old.fingerprint and old.fingerprint != new.fingerprint:
+        raise UserError(f"--continue: {new.path} has changed since the run began ({old.num_images} images then, "
+                        f"{new.num_images} now, or other contents). Give the data as it was with --data, or start a "
+                        f"new run from its weights with --resume.")
+
+
+def continued_config(run_dir: Path, old: TrainConfig, typed: dict[str, Any], data: DataConfig, machine: Machine,
+                     override: bool) -> TrainConfig:
+    """The run's settings with what was typed now.
+
+    Raises UserError naming the option where it would change the result, unless `override`, or can never be changed.
+    """
+    before = RunRecord.read(run_dir).options
+    new = {name: value for name, value in typed.items() if value is not None and before.get(name) != value}
+    if bad := [name for name in new if name in FIXED]:
+        raise UserError(f"--continue: {words(bad, new)} cannot be changed in a run ({was(bad, before)} there). Leave "
+                        f"it out, or start a new run from its weights with --resume={run_dir}.")
+    if "device" in new and new["device"] in ("auto", old.device):
+        del new["device"]
+    if (old.device == "cuda") > bool(machine.cuda_devices) and "device" not in new:
+        raise UserError("--continue: the run was trained on a CUDA device, and there is none here. --device=cpu "
+                        "--override goes on without, with numbers that round differently.")
+    changing = [name for name in new if name not in FREE]
+    if changing and not override:
+        raise UserError(f"--continue: {words(changing, new)} would change the result ({was(changing, before)} in the "
+                        f"run). Leave it out, or add --override to go on with it all the same.")
+    kept = {name: value for name, value in before.items() if name == "cfg" or name not in (*FIXED, *APART)}
+    apart = {name: new.pop(name) for name in APART if name in new}
+    base, _ = resolve(kept | {"device": old.device}, old.data, as_if(machine, old.device))
+    device = new.get("device", old.device)
+    config, _ = resolve(kept | new | {"device": device}, old.data, as_if(machine, device, old.device))
+    merged = with_changes(old, base, config)
+    return share(dataclasses.replace(merged, data=dataclasses.replace(old.data, path=data.path)), apart, machine)
+
+
+def as_if(machine: Machine, *devices: str) -> Machine:
+    """The machine with a CUDA device where one of these is cuda and was there when the run began."""
+    return dataclasses.replace(machine, cuda_devices=max(machine.cuda_devices, int(devices[-1] == "cuda")))
+
+
+def with_changes(old: Any, base: Any, new: Any) -> Any:
+    """The dataclass `old` with the fields in which `new` differs from `base`."""
+    changes = {}
+    for item in dataclasses.fields(old):
+        a, b, kept = getattr(base, item.name), getattr(new, item.name), getattr(old, item.name)
+        if dataclasses.is_dataclass(kept):
+            changes[item.name] = with_changes(kept, a, b)
+        elif a != b:
+            changes[item.name] = b
+    return dataclasses.replace(old, **changes)
+
+
+def share(config: TrainConfig, typed: dict[str, Any], machine: Machine) -> TrainConfig:
+    """The same batch on as many GPUs, in such parts, as were typed."""
+    gpus = typed.get("gpus", config.num_gpus)
+    if config.batch % gpus:
+        raise UserError(f"--gpus={gpus} cannot share the run's batch of {config.batch}: give a divisor of it.")
+    if config.device == "cuda" and gpus > machine.cuda_devices:
+        raise UserError(f"--gpus={gpus}: this machine has {machine.cuda_devices} CUDA device(s).")
+    most = typed.get("batch_gpu", config.batch_gpu)
+    size = config.batch // gpus if most == "auto" else largest_divisor(config.batch // gpus, most)
+    if "batch_gpu" in typed and most not in ("auto", size):
+        raise UserError(f"--batch-gpu={most} does not divide the {config.batch // gpus} images of each GPU.")
+    return dataclasses.replace(config, num_gpus=gpus, batch_gpu=size)
+
+
+def words(names: list[str], values: dict[str, Any]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}={values[name]}" for name in names)
+
+
+def was(names: list[str], before: dict[str, Any]) -> str:
+    return ", ".join(str(before.get(name, "the default")) for name in names)
+
+

@@ -1,0 +1,116 @@
+"""What rank 0 does at a tick: tell the statistics, look at the images, save and measure snapshots."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.table import METRICS
+from stylegan2_pipeline.checkpoint import save_snapshot
+from stylegan2_pipeline.checkup import Checkup
+from stylegan2_pipeline.config import TrainConfig
+from stylegan2_pipeline.evaluation import evaluate
+from stylegan2_pipeline.images import save_image
+from stylegan2_pipeline.pictures import Grid
+from stylegan2_pipeline.reporting import RunLog
+from stylegan2_pipeline.saving import keep_best, prune_snapshots
+from stylegan2_pipeline.shared_sampling import ImagePool
+from stylegan2_pipeline.statistics import Stat
+from stylegan2_pipeline.training_step import Trainer
+from torch_utils.errors import UserError
+
+CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
+
+
+class Maintenance:
+    """The writing side of a run. snapshot: the network saved last."""
+
+    def __init__(self, config: TrainConfig, run_dir: Path, trainer: Trainer, grid: Grid, pool: ImagePool,
+                 log: RunLog, metrics: list[str]) -> None:
+        self.config, self.run_dir, self.trainer, self.grid, self.pool, self.log = (config, run_dir, trainer, grid, pool,
+                                                                                   log)
+        self.metrics = metrics
+        self.snapshot: Path | None = None
+        self.checkup: Checkup
+
+    def state(self) -> dict[str, Any]:
+        return {"snapshot": str(self.snapshot or ""), "health": self.checkup.memory}
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """To a state and the log that goes with it; None: the beginning."""
+        self.checkup = Checkup(self.config, self.grid.health_reals, self.run_dir)
+        if state is not None:
+            self.snapshot = Path(state["snapshot"]) if state["snapshot"] else None
+            self.checkup.memory = state["health"]
+
+    def begin(self) -> None:
+        """The pictures of a run that has not begun."""
+        self._save_picture(self.grid.reals_grid(), "reals.png", "reals")
+        self._save_picture(self.grid.fakes_grid(self._images), "fakes_init.png", "fakes")
+
+    def tick(self, status: Mapping[str, float], stats: dict[str, Stat]) -> None:
+        """Tells a tick and judges it."""
+        fakes = np.concatenate(list(self._images(self.grid.health_count)))
+        health = {name: Stat(1, value, 0.0) for name, value in self.checkup.measure(fakes).items()}
+        stats = stats | health | {"Progress/lr_scale": Stat(1, self.trainer.lr_scale, 0.0)}
+        self.log.tick(status, stats, self.trainer.cur_nimg)
+        record, sentences = self.checkup.judge({**status, **{name: stat.mean for name, stat in stats.items()}})
+        self.log.health(record, self.trainer.cur_nimg)
+        for sentence in sentences:
+            self.log.print(sentence)
+
+    def save_snapshot(self, measured: bool) -> None:
+        """The pictures and networks of this moment; measured: and its metrics."""
+        self._save_picture(self.grid.fakes_grid(self._images), f"fakes{self.trainer.cur_nimg // 1000:06d}.png", "fakes")
+        if self.save_network() and measured:
+            for name in self.metrics:
+                self._measure(name)
+        prune_snapshots(self.run_dir, self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
+
+    def save_network(self) -> bool:
+        """False, having said why, where it cannot be written: training goes on, and the training state has the same."""
+        path, before = self.network_path(), self.snapshot
+        trainer, names = self.trainer, self.config.data.class_names
+        kwargs = dict(trainer.network_kwargs, G_ema=trainer.network_kwargs["G"])
+        try:
+            save_snapshot(path, trainer.networks, kwargs, options=dataclasses.asdict(self.config),
+                          cur_nimg=trainer.cur_nimg, class_names=None if names is None else list(names),
+                          augment_p=trainer.augment_p, pl_mean=float(trainer.pl_mean))
+        except UserError as error:
+            self.log.print(f"This snapshot is left out: {error}")
+            return False
+        self.snapshot = path
+        self.log.print(f"Saved {path}" + (" (in place of the one before)" if path == before else ""))
+        return True
+
+    def network_path(self) -> Path:
+        return self.run_dir / f"network-snapshot-{self.trainer.cur_nimg // 1000:06d}.pkl"
+
+    def _measure(self, name: str) -> None:
+        """A metric that fails is told and never stops the training."""
+        config, trainer = self.config, self.trainer
+        most = CPU_METRIC_IMAGES if trainer.device.type == "cpu" else METRICS[name].count
+        try:
+            result, = evaluate(trainer.G_ema, self.grid.dataset, [name], device=trainer.device,
+                               batch=config.batch_gpu, seed=config.seed, num=most, snapshot=str(self.snapshot),
+                               images=self.pool)
+        except Exception as error:
+            self.log.print(f"Metric {name} failed ({type(error).__name__}: {error}); training goes on.")
+            return
+        self.checkup.note_metric(result | {"cur_nimg": trainer.cur_nimg})
+        best = name == config.best_metric and self.checkup.is_best(name)
+        self.log.metric(result, trainer.cur_nimg, best)
+        if best and self.snapshot is not None:
+            keep_best(self.snapshot)
+
+    def _images(self, count: int) -> Iterator[np.ndarray]:
+        return self.pool.images("grid", count)
+
+    def _save_picture(self, picture: np.ndarray, name: str, tag: str) -> None:
+        try:
+            save_image(picture, self.run_dir / name)
+        except UserError as error:
+            self.log.print(f"This picture is left out: {error}")
+        self.log.images(tag, picture, self.trainer.cur_nimg)

@@ -1,0 +1,317 @@
+"""A run that was stopped, killed or damaged goes on to the very bits, and the very logs, of one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from test_train import ROOT, make_archive
+
+from stylegan2_pipeline.checkpoint import load_snapshot
+from stylegan2_pipeline.commands.train import command
+from stylegan2_pipeline.training_state import states
+from stylegan2_pipeline.training_step import Trainer
+
+SMALL = ["--cbase=128", "--cmax=16", "--batch=4", "--tick=0.012", "--snap=2", "--mirror=1", "--aug=ada", "--target=0.1",
+         "--metrics=swd"]
+LENGTH = "--kimg=0.06"
+CHANGING = ("Timing/", "Resources/", "timestamp", "total_time")
+
+
+@pytest.fixture(scope="module")
+def gray(tmp_path_factory):
+    return make_archive(tmp_path_factory.mktemp("data") / "discs.zip")
+
+
+def run(*args):
+    return CliRunner().invoke(command, [str(arg) for arg in args])
+
+
+def start(data, outdir, *more):
+    result = run("--data", data, "--outdir", outdir, *SMALL, LENGTH, *more)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result, sorted(Path(outdir).iterdir())[-1]
+
+
+def go_on(run_dir, *more):
+    result = run(f"--continue={run_dir}", *more)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def straight(gray, tmp_path_factory):
+    """The run that nothing stopped."""
+    result, run_dir = start(gray, tmp_path_factory.mktemp("straight"))
+    assert result.exit_code == 0, (result.output, result.exception)
+    return run_dir
+
+
+def same_result(run_dir, straight):
+    """Networks to the bit; statistics and metrics line by line, but for times; no gap, no repeat, nothing left over."""
+    path = sorted(straight.glob("network-snapshot-*.pkl"))[-1]
+    ours, theirs = load_snapshot(run_dir / path.name), load_snapshot(path)
+    assert ours.cur_nimg == theirs.cur_nimg and ours.augment_p == theirs.augment_p and ours.pl_mean == theirs.pl_mean
+    for name in ("G", "D", "G_ema"):
+        a, b = getattr(ours, name).state_dict(), getattr(theirs, name).state_dict()
+        assert all(map(torch.equal, a.values(), b.values())), name
+    for name in ("stats.jsonl", "metric-swd.jsonl", "health.jsonl"):
+        a, b = lines(run_dir / name), lines(straight / name)
+        assert [set(line) for line in a] == [set(line) for line in b], name
+        assert a == b, name
+    assert (run_dir / "stats.csv").read_text().count("\n") == (straight / "stats.csv").read_text().count("\n")
+    assert (run_dir / "fakes000000.png").read_bytes() == (straight / "fakes000000.png").read_bytes()
+    assert not [path for path in run_dir.iterdir() if ".tmp" in path.name]
+    assert len(states(run_dir)) == 2
+
+
+def lines(path):
+    """What a line says that does not depend on when and where it was written."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: Path(value).name if key == "snapshot_pkl" else value for key, value in record.items()
+             if not key.startswith(CHANGING)} for record in records]
+
+
+def interrupting(monkeypatch, at, action):
+    """Makes `action` happen after the step that reaches `at` images, once."""
+    step = Trainer.step
+
+    def interrupted(self, real, real_c):
+        step(self, real, real_c)
+        if self.cur_nimg == at:
+            action(self)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_signals_save_and_say_so(number, code, gray, straight, tmp_path, monkeypatch):
+    """At a step within a tick, and between updates of the augmentation."""
+    interrupting(monkeypatch, 20, lambda trainer: os.kill(os.getpid(), number))
+    result, run_dir = start(gray, tmp_path)
+    assert result.exit_code == code and f"--continue={run_dir}" in result.output, result.output
+    assert load_snapshot(run_dir / "network-snapshot-000000.pkl").cur_nimg == 20
+    monkeypatch.undo()
+    output = run("--continue", "--outdir", tmp_path).output  # the newest unfinished run
+    assert "Continuing at 0.02 kimg" in output and "Done:" in output
+    same_result(run_dir, straight)
+
+
+def test_longer_after_the_end(gray, straight, tmp_path):
+    result, run_dir = start(gray, tmp_path, "--kimg=0.036")  # the end of a tick, and of the second of two
+    assert result.exit_code == 0
+    refused = run(f"--continue={run_dir}")
+    assert refused.exit_code == 2 and "is finished, at 0.036 kimg" in refused.output and "--kimg" in refused.output
+    go_on(run_dir, LENGTH)
+    same_network(run_dir, straight)
+
+
+def same_network(run_dir, straight):
+    ours, theirs = (load_snapshot(path / "network-snapshot-000000.pkl").G_ema for path in (run_dir, straight))
+    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+
+
+def damaged(path, how):
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes({"torn": content[:middle], "empty": b"",
+                      "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:]}[how])
+
+
+@pytest.mark.parametrize("how", ["torn", pytest.param("flipped", marks=pytest.mark.slow),
+                                 pytest.param("empty", marks=pytest.mark.slow)])
+def test_a_damaged_state_is_passed_over(how, gray, straight, tmp_path, monkeypatch):
+    interrupting(monkeypatch, 32, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+    _, run_dir = start(gray, tmp_path, "--save-minutes=0.00001")  # after every step
+    newest, before = states(run_dir)
+    assert [newest.name, before.name] == ["training-state-000000032.pt", "training-state-000000028.pt"]
+    damaged(newest, how)
+    monkeypatch.undo()
+    output = go_on(run_dir)
+    assert f"{newest} is damaged" in output and "Continuing at 0.028 kimg" in output
+    same_result(run_dir, straight)
+
+
+def test_no_whole_state_is_said(gray, tmp_path, monkeypatch):
+    interrupting(monkeypatch, 8, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+    _, run_dir = start(gray, tmp_path)
+    for path in states(run_dir):
+        damaged(path, "flipped")
+    result = run(f"--continue={run_dir}")
+    assert result.exit_code == 2 and "no training state that is whole" in result.output
+    assert "--resume=" in result.output
+
+
+@pytest.fixture(scope="module")
+def stopped(gray, tmp_path_factory):
+    """A run that was stopped; tests only look at it."""
+    outdir = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupting(patch, 8, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+        _, run_dir = start(gray, outdir)
+    return run_dir
+
+
+@pytest.mark.parametrize(("args", "words"), [
+    (["--gamma=20"], ["--gamma=20", "would change the result", "--override"]),
+    (["--batch=8", "--seed=3"], ["--batch=8", "--seed=3", "(4, the default in the run)"]),
+    (["--cbase=256", "--override"], ["--cbase=256", "cannot be changed", "--resume"]),
+    (["--resume=a.pkl"], ["--resume=a.pkl", "cannot be changed"]),
+    (["--data={other}"], ["has changed since the run began", "--data"]),
+    (["--data=nothing.zip"], ["nothing.zip"]),
+    (["--gpus=3", "--device=cpu"], ["--gpus=3", "batch of 4"]),
+    (["--batch-gpu=3"], ["--batch-gpu=3"]),
+])
+def test_what_would_change_the_result_is_refused(args, words, stopped, tmp_path):
+    before = {path.name: path.read_bytes() for path in stopped.iterdir()}
+    other = make_archive(tmp_path / "other.zip", count=23)
+    result = run(f"--continue={stopped}", *[arg.format(other=other) for arg in args])
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    for word in words:
+        assert word in " ".join(result.output.split()), result.output
+    assert {path.name: path.read_bytes() for path in stopped.iterdir()} == before
+
+
+def test_what_is_told_and_kept_may_change(stopped, gray):
+    typed = ["--kimg=1", "--snap=7", "--tick=0.5", "--workers=0", "--metrics=none", "--batch=4", "--mirror=1",
+             "--batch-gpu=2", f"--data={gray}", "--save-minutes=3", "--keep-last=2", "--dry-run"]
+    result = run(f"--continue={stopped}", *typed)
+    assert result.exit_code == 0, result.output
+    new, old = json.loads(result.stdout), json.loads((stopped / "training_options.json").read_text())
+    assert new["schedule"] | {"total_kimg": 1.0, "snapshot_ticks": 7, "keep_last": 2} == new["schedule"]
+    assert new["batch_gpu"] == 2 and new["metrics"] == []
+    changed = {key for key in old if old[key] != new[key]}
+    assert changed == {"schedule", "workers", "batch_gpu", "metrics", "best_metric"}
+
+
+def test_override_changes_what_is_named_and_no_more(stopped):
+    result = run(f"--continue={stopped}", "--gamma=20", "--override", "--dry-run")
+    new, old = json.loads(result.stdout), json.loads((stopped / "training_options.json").read_text())
+    assert new["loss"] == old["loss"] | {"r1_gamma": 20.0}
+    assert {key for key in old if old[key] != new[key]} == {"loss"}
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda outdir: None, ["no unfinished run", "there is no run"]),
+    (lambda outdir: (outdir / "00000-x").mkdir(parents=True), ["no unfinished run"]),
+])
+def test_nothing_to_go_on_with(make, words, tmp_path):
+    make(tmp_path / "runs")
+    result = run("--continue", "--outdir", tmp_path / "runs")
+    assert result.exit_code == 2
+    for word in words:
+        assert word in result.output
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    result = run(f"--continue={tmp_path}")
+    assert result.exit_code == 2 and "training_options.json" in result.output
+
+
+def test_two_processes_do_not_train_in_one_folder(stopped):
+    from stylegan2_pipeline.run_folder import held
+
+    with held(stopped):
+        for arg in (f"--continue={stopped}", "--continue"):
+            result = run(arg, "--outdir", stopped.parent)
+            assert result.exit_code == 2 and "another process" in result.output.lower()
+
+
+# With real processes. Importing torch takes seconds: it is done once, and every process of the run is a fork.
+
+DRIVER = """
+import os, sys
+import stylegan2_pipeline.launch, torch.utils.tensorboard
+from stylegan2_pipeline.commands.train import command
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        command(eval(line))
+    print("started", child, flush=True)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Driver:
+    """Runs `train` in one process after the other."""
+
+    def __enter__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        self.said = []
+        return self
+
+    def __exit__(self, *error):
+        self.process.kill()
+        self.process.wait()
+
+    def start(self, *args):
+        """The process's number."""
+        self.process.stdin.write(repr([str(arg) for arg in args]) + "\n")
+        self.process.stdin.flush()
+        return self._number("started ")
+
+    def wait(self):
+        """Its exit code; minus the signal that killed it."""
+        return self._number("ended ")
+
+    def _number(self, word):
+        for line in self.process.stdout:
+            if line.startswith(word):
+                return int(line.removeprefix(word))
+            self.said.append(line)
+        raise AssertionError("".join(self.said))
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(gray, tmp_path):
+    """While training, saving the state (after every step), measuring, drawing: whatever the moment hits."""
+    length = ["--kimg=0.4", "--tick=0.04", "--snap=3"]
+    moments, waited = random.Random(5), 0
+    with Driver() as driver:
+        driver.start("--data", gray, "--outdir", tmp_path / "straight", *SMALL, *length)
+        assert driver.wait() == 0, "".join(driver.said)
+        outdir = tmp_path / "killed"
+        child = driver.start("--data", gray, "--outdir", outdir, *SMALL, *length, "--save-minutes=0.00001")
+        while not list(outdir.glob("*/training-state-*.pt")):
+            time.sleep(0.01)
+        for _ in range(20):
+            time.sleep(moments.uniform(0, 1))
+            os.kill(child, signal.SIGKILL)
+            waited += driver.wait() == -signal.SIGKILL
+            child = driver.start("--continue", "--outdir", outdir, "--save-minutes=0.00001")
+        assert driver.wait() == 0 and waited == 20, "".join(driver.said)
+    run_dir, = outdir.iterdir()
+    assert (run_dir / "log.txt").read_text().count("Continuing at") >= 1
+    same_result(run_dir, next((tmp_path / "straight").iterdir()))
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing(gray, straight, tmp_path):
+    """Files may not grow beyond what logs need: states and snapshots fail, training goes on, and so does the run."""
+    args = ["--data", str(gray), "--outdir", str(tmp_path), *SMALL, LENGTH]
+    with Driver() as driver:
+        driver.start(*args, "--kimg=0.024")
+        assert driver.wait() == 0
+        run_dir, = tmp_path.iterdir()
+        kept = states(run_dir)
+        driver.process.stdin.write("(resource := __import__('resource')).setrlimit(resource.RLIMIT_FSIZE, (200_000, "
+                                   "resource.RLIM_INFINITY)) or "
+                                   f"['--continue={run_dir}', '{LENGTH}', '--save-minutes=0.00001']\n")
+        driver.process.stdin.flush()
+        driver._number("started ")
+        assert driver.wait() == 0, "".join(driver.said)
+        told = "".join(driver.said)
+        assert "The training state could not be saved" in told and "This snapshot is left out" in told
+        assert states(run_dir) == kept and not json.loads((run_dir / "run.json").read_text())["finished"]
+        driver.start(f"--continue={run_dir}")
+        assert driver.wait() == 0, "".join(driver.said)
+    same_network(run_dir, straight)
