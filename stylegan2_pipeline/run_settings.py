@@ -95,6 +95,19 @@ def normalised(kind: str, options: Mapping[str, Any], run_name: str = "") -> dic
     return found | ({"conditional": bool(found["conditional"])} if "conditional" in found else {})
 
 
+def as_own_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, of whichever code, nested as our options are; those that are not told are left out."""
+    options: dict[str, Any] = {}
+    for name, (_, path, _) in SETTINGS.items():
+        if path and name in settings:
+            *groups, key = path.split(".")
+            group = options
+            for part in groups:
+                group = group.setdefault(part, {})
+            group[key] = settings[name]
+    return options
+
+
 def _public_extras(options: Mapping[str, Any], run_name: str) -> dict[str, Any]:
     """What the public code tells elsewhere: the preset in the folder's name, the widths in different places."""
     synthesis = lookup(options, "G_kwargs.synthesis_kwargs") or {}
