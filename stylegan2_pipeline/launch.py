@@ -56,23 +56,28 @@ def launch(outdir: str, typed: dict[str, Any], *, dry_run: bool = False, continu
         job = plan(outdir, typed, this_machine(), dry_run, continue_run, override)
         if job is None:
             return 0
-        device = torch.device(job.config.device)
-        return guarded(job, lambda: ranks.spawn(job, train) if job.config.num_gpus > 1 else train(job, device))
+        return guarded(job, train_here)
     with ranks.torchrun_rank(typed.get("device", "auto")) as device:
         world_size = ranks.torchrun_gpus(typed.get("gpus"))
         machine = replace(this_machine(), cuda_devices=world_size if device.type == "cuda" else 0)
         given = {"gpus": world_size, "device": device.type}
         job = distributed.from_main(lambda: plan_again(outdir, given, machine) or plan(
             outdir, typed | given, machine, dry_run, continue_run, override))
-        return 0 if job is None else guarded(job, lambda: train(job, device))
+        return 0 if job is None else guarded(job, lambda job: train(job, device))
 
 
-def guarded(job: Job, run: Callable[[], int]) -> int:
+def train_here(job: Job) -> int:
+    """In as many processes of this machine as the settings say."""
+    return ranks.spawn(job, train) if job.config.num_gpus > 1 else train(job, torch.device(job.config.device))
+
+
+def guarded(job: Job, run: Callable[[Job], int]) -> int:
+    """run(job); where that ends before anything was trained, its folder goes again."""
     try:
-        return run()
+        return run(job)
     except UserError:
         if distributed.rank() == 0 and job.state is None and not (job.run_dir / "stats.jsonl").exists():
-            shutil.rmtree(job.run_dir)  # nothing was trained yet
+            shutil.rmtree(job.run_dir)
         raise
 
 

@@ -1,6 +1,7 @@
 """A training run: build, restore, then loop - maintenance at the head, keyed on the images seen, then one step."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -310,6 +311,10 @@ def prepare(config: TrainConfig) -> None:
     torch.backends.cudnn.benchmark = config.benchmark
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
     torch.backends.cudnn.allow_tf32 = config.allow_tf32
+    torch.backends.cudnn.deterministic = config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first handle is made
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
 
 
 def train(job: Job, device: torch.device) -> int:

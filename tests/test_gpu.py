@@ -15,6 +15,8 @@ from test_training_step import batch, tiny_config
 from stylegan2_pipeline.config import AugmentConfig
 from stylegan2_pipeline.networks import Discriminator, Generator
 from stylegan2_pipeline.sampling import images_of_seeds
+from stylegan2_pipeline.training_loop import prepare
+from stylegan2_pipeline.training_state import restore_trainer, trainer_state
 from stylegan2_pipeline.training_step import Trainer
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.modulated_conv import modulated_conv2d
@@ -70,7 +72,7 @@ def test_steps_of_every_phase_stay_finite(precision, parts):
         real, c = batch(config, k)
         trainer.step(real.cuda(), c.cuda())
     stats = trainer.collector.harvest()
-    assert not trainer.nonfinite_losses.any() and all(np.isfinite(stat.mean) for stat in stats.values())
+    assert not trainer.trouble.losses.any() and all(np.isfinite(stat.mean) for stat in stats.values())
 
 
 def test_a_step_is_that_of_the_cpu():
@@ -86,6 +88,41 @@ def test_a_step_is_that_of_the_cpu():
         states.append([p.grad.cpu() for p in phase.params])
     for a, b in zip(*states, strict=True):
         assert (a - b).abs().max() <= 1e-3 * a.abs().max() + 1e-6
+
+
+def test_a_deterministic_run_goes_on_to_the_very_bits():
+    """Through a training state, in the middle of everything: augmentation, path length, half precision."""
+    prepare(tiny_config(deterministic=True, benchmark=False))
+    try:
+        config = tiny_config(precision="fp16", augment=AugmentConfig(kimg=0.05, pipe="bgcfnc"))
+        straight, first, second = (Trainer(config, torch.zeros(5, 0), torch.device("cuda")) for _ in range(3))
+        for k in range(3):
+            for trainer in (straight, first):
+                trainer.step(*(tensor.cuda() for tensor in batch(config, k)))
+        restore_trainer(second, trainer_state(first))
+        for k in range(3, 8):
+            for trainer in (straight, second):
+                trainer.step(*(tensor.cuda() for tensor in batch(config, k)))
+        for name, net in straight.networks.items():
+            assert all(map(torch.equal, net.state_dict().values(), second.networks[name].state_dict().values())), name
+    finally:
+        prepare(tiny_config())
+
+
+def test_parts_shrink_when_the_memory_is_full():
+    """A real out-of-memory error: most of the GPU is taken away from the process."""
+    config = tiny_config(batch=64, batch_gpu=64)
+    config = dataclasses.replace(config, networks=dataclasses.replace(config.networks, channel_base=8192,
+                                                                      channel_max=512, mbstd_group=4))
+    said = []
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1.0e9 / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        trainer = Trainer(config, torch.zeros(5, 0), torch.device("cuda"), said.append)
+        trainer.step(*(tensor.cuda() for tensor in batch(config)))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert trainer.batch_gpu < 64 and said and trainer.cur_nimg == 64 and not trainer.trouble.losses.any()
 
 
 def test_a_seed_is_one_image_whatever_the_batch():

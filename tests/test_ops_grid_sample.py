@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
-from torch_utils.ops.grid_sample import grid_sample
+from torch_utils.ops.grid_sample import grid_sample, spread_in_order
 
 
 def inputs(dtype=torch.float64, layout=torch.contiguous_format):
@@ -40,3 +40,11 @@ def test_registrations_are_sound():
     torch.library.opcheck(torch.ops.stylegan2.grid_sample.default, (x, grid))
     dy = torch.randn(2, 3, 4, 6, requires_grad=True)
     torch.library.opcheck(torch.ops.stylegan2.grid_sample_grad.default, (dy, grid, [5, 7]))
+
+
+def test_the_transpose_in_a_fixed_order_is_the_same():
+    """What a GPU takes under torch.use_deterministic_algorithms."""
+    x, grid = inputs()
+    dy = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    expected, = torch.autograd.grad(grid_sample(x, grid), x, dy)
+    torch.testing.assert_close(spread_in_order(dy, grid, [5, 7]), expected)

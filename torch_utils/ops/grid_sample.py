@@ -30,10 +30,31 @@ def _sample(x: Tensor, grid: Tensor) -> Tensor:
 @torch.library.custom_op("stylegan2::grid_sample_grad", mutates_args=())
 def _spread(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
     """The transpose: each number of dy [N,C,H',W'] to the pixels of an image of size [H,W] that it was taken from."""
+    if dy.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return spread_in_order(dy, grid, size)
     image = dy.new_zeros([]).expand(*dy.shape[:2], *size)  # only its size counts
     wanted = [True, False]
     dx, _ = torch.ops.aten.grid_sampler_2d_backward(dy, image, grid, BILINEAR, ZEROS, ALIGN_CORNERS, wanted)
     return dx.contiguous()
+
+
+def spread_in_order(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
+    """The same by torch's index_add_, which can be told to add in a fixed order on a GPU, as torch's own cannot."""
+    n, c, (height, width) = dy.shape[0], dy.shape[1], size
+    scale = torch.tensor([width, height], dtype=grid.dtype, device=grid.device)
+    place = ((grid + 1) * scale - 1) / 2  # [NHW2] in pixels, 0 being the centre of the first
+    corner = place.floor()
+    values = dy.permute(0, 2, 3, 1)  # [NHWC]
+    dx = dy.new_zeros([n * height * width, c])
+    first = torch.arange(n, device=dy.device)[:, None, None] * (height * width)
+    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        at = corner + torch.tensor([right, below], dtype=grid.dtype, device=grid.device)
+        share = (1 - (place - at).abs()).prod(3)
+        inside = ((at >= 0) & (at < scale)).all(3)
+        x, y = at.long().clamp_min(0).unbind(3)
+        pixel = first + y.clamp_max(height - 1) * width + x.clamp_max(width - 1)
+        dx.index_add_(0, pixel.flatten(), (values * (share * inside)[..., None]).reshape(-1, c))
+    return dx.reshape(n, height, width, c).permute(0, 3, 1, 2).contiguous()
 
 
 @_sample.register_fake
