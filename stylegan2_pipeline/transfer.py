@@ -33,7 +33,7 @@ class Report:
     def line(self, name: str) -> str:
         text = f"  {name}: {len(self.matched)} matched, {len(self.adapted)} adapted, {len(self.missing)} missing"
         text += f", {len(self.unused)} of the source unused" if self.unused else ""
-        for label, names in (("adapted", self.adapted), ("missing", self.missing), ("unused", self.unused)):
+        for label, names in (("missing", self.missing), ("unused", self.unused)):
             text += f"\n    {label}: {some(names)}" if names else ""
         return text
 
