@@ -29,7 +29,13 @@ from stylegan2_pipeline.saving import Saver
 from stylegan2_pipeline.shared_sampling import ImagePool
 from stylegan2_pipeline.stopping import StopRequest, stop_requests
 from stylegan2_pipeline.trackers import make_trackers
-from stylegan2_pipeline.training_state import earlier_state, read_state, restore_trainer, trainer_state
+from stylegan2_pipeline.training_state import (
+    drop_newer_states,
+    earlier_state,
+    read_state,
+    restore_trainer,
+    trainer_state,
+)
 from stylegan2_pipeline.training_step import Trainer
 from stylegan2_pipeline.transfer import resume_weights
 from torch_utils import distributed
@@ -103,6 +109,8 @@ class Run:
         self.trainer.batch_gpu = min(self.config.batch_gpu, self.trainer.batch_gpu)
         self.clock.restore(state["clock"])
         self.rollbacks, self.ended = state["rollbacks"], state["ended"]
+        if distributed.rank() == 0:
+            drop_newer_states(self.run_dir, self.trainer.cur_nimg)
 
     def _save(self) -> bool:
         """The training state. Every rank must call it. False, having said why, where it could not be written."""

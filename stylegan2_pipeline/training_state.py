@@ -104,6 +104,13 @@ def earlier_state(run_dir: Path, in_a_row: int) -> dict[str, Any]:
     raise UserError(f"{run_dir} has no training state that is whole to go back to.")
 
 
+def drop_newer_states(run_dir: Path, cur_nimg: int) -> None:
+    """Removes those beyond an earlier state to which the run went back: damaged ones, or of a time given up."""
+    for path in states(run_dir):
+        if path > state_path(run_dir, cur_nimg):
+            path.unlink(missing_ok=True)
+
+
 def _digest(file: IO[bytes]) -> tuple[str, int]:
     """Of all behind the header, and its length."""
     file.seek(HEADER_BYTES)
