@@ -29,6 +29,7 @@ PUBLIC_NETWORKS = {  # names that --resume knows -> files in the transfer-learni
     "lsundog256": "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
 PUBLIC_FOLDER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
+PUBLIC_MAPPING_LAYERS = 8  # of all of them
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ def notes(config: TrainConfig, given: dict[str, Any]) -> list[str]:
     """What somebody who typed these options should know."""
     wanted = given.get("mbstd_group", preset(config.cfg, config.data.resolution, config.num_gpus).mbstd_group)
     told = []
+    if config.resume and config.networks.mapping_layers != preset(
+            config.cfg, config.data.resolution, config.num_gpus).mapping_layers and "map_depth" not in given:
+        told.append(f"The mapping network has {config.networks.mapping_layers} layers, as in {given['resume']}.")
     if config.networks.mbstd_group < wanted:
         told.append(f"The minibatch deviation layer compares groups of {config.networks.mbstd_group} images, not "
                     f"{wanted}: they must divide the {config.batch_gpu} that a device computes at once. D sees less of "
@@ -84,7 +88,8 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
     config = TrainConfig(
         data=data,
         networks=NetworkConfig(
-            mapping_layers=given.get("map_depth", spec.mapping_layers),
+            mapping_layers=given.get("map_depth", PUBLIC_MAPPING_LAYERS if given.get("resume") in PUBLIC_NETWORKS
+                                     else spec.mapping_layers),
             channel_base=channel_base,
             channel_max=given.get("cmax", 512),
             mbstd_group=largest_divisor(batch_gpu, given.get("mbstd_group", spec.mbstd_group)),

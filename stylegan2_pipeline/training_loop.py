@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,7 +65,7 @@ class Run:
         log.print(f"Images:  {cache_dataset(self.dataset, config.cache, device)}")
         log.print(f"Kernels: {native.summary(device.type)}")
         labels = torch.from_numpy(np.stack([self.dataset.label(i) for i in range(self.dataset.n_raw)]))
-        self.trainer = Trainer(config, labels, device, log.print)
+        self.trainer = Trainer(config, labels, device, self._tell)
         self.grid = Grid(self.dataset, self.trainer)
         makers = {"grid": self.grid.make,
                   "metric": metric_images(self.trainer.G_ema, self.dataset, device=device, seed=config.seed)}
@@ -94,8 +95,9 @@ class Run:
         if not config.resume:
             return
         source = load_snapshot(config.resume)
-        self.log.print(resume_weights(source, self.trainer.networks, config.resume, config.allow_partial))
-        if source.options.get("data", {}).get("path") != config.data.path:
+        classes = config.data.class_names
+        self.log.print(resume_weights(source, self.trainer.networks, config.resume, config.allow_partial, classes))
+        if source.options.get("data", {}).get("fingerprint") != config.data.fingerprint:
             self.log.print("  Optimizers, counters and the augmentation probability start anew.")
             return
         self.trainer.pl_mean.fill_(source.pl_mean)
@@ -175,7 +177,14 @@ class Run:
         config, share = self.config, self.config.batch // distributed.world_size()
         return batches(self.dataset, seed=config.seed, start=self.trainer.cur_nimg, batch=config.batch,
                        offset=distributed.rank() * share, share=share, workers=config.workers,
-                       pin_memory=self.device.type == "cuda", tell=self.log.print)
+                       pin_memory=self.device.type == "cuda", tell=self._tell)
+
+    def _tell(self, text: str) -> None:
+        """To the log; of other ranks, which have none, to standard error."""
+        if distributed.rank() == 0:
+            self.log.print(text)
+        else:
+            print(f"Rank {distributed.rank()}: {text}", file=sys.stderr, flush=True)
 
     def _next(self, data: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Images in [-1, 1] and labels. Where they cannot be read any more, the state is saved first."""

@@ -1,8 +1,16 @@
 """The machine that training runs on: processor, memory and the C allocator."""
 
+import contextlib
 import ctypes
 import platform
+from collections.abc import Iterator
 from pathlib import Path
+
+PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+GROUP_FILES = {  # of version 1 or not -> limit, use, and the line of memory.stat that tells what of it is cache
+    False: ("memory.max", "memory.current", "inactive_file"),
+    True:  ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}  # fmt: skip
 
 
 def cpu_model() -> str:
@@ -15,28 +23,48 @@ def cpu_model() -> str:
 
 
 def available_memory() -> float:
-    """Bytes that can be taken without swapping, within the limit of a container; infinity where it is not told."""
-    free = _meminfo("MemAvailable")
-    group = Path("/sys/fs/cgroup")
-    try:
-        return min(free, float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # no such file, or "max": no limit
-        return free
+    """Bytes that can be taken without swapping, within the limits of containers and jobs; infinity if not told."""
+    return min([_meminfo("MemAvailable"), *(limit - used for limit, used in _group_memory())])
 
 
 def total_memory() -> float:
-    """Bytes of memory that this machine, or the container around this process, has; infinity where it is not told."""
+    """Bytes of memory that this machine, or the container or job around this process, has; infinity if not told."""
+    return min([_meminfo("MemTotal"), *(limit for limit, _ in _group_memory())])
+
+
+def _group_memory() -> Iterator[tuple[float, float]]:
+    """Limit and use, in bytes, of each control group around this process, of either version.
+
+    What files are cached is not counted as used, as far as the kernel would give it back first.
+    """
+    for line in _lines(PROC / "self/cgroup"):
+        _, controllers, inside = line.split(":", 2)
+        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
+            continue
+        root = GROUPS / controllers if controllers else GROUPS
+        limit, used, cache = GROUP_FILES[bool(controllers)]
+        path = root / inside.lstrip("/")
+        for folder in (path, *path.parents):
+            if not folder.is_relative_to(root):
+                break
+            with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no limit
+                stat = dict(line.split() for line in _lines(folder / "memory.stat"))
+                yield (float((folder / limit).read_text()),
+                       float((folder / used).read_text()) - float(stat.get(cache, 0)))
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        return min(_meminfo("MemTotal"), float(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return _meminfo("MemTotal")
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _meminfo(key: str) -> float:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = _lines(PROC / "meminfo")
         return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith(key))
-    except (OSError, StopIteration, ValueError):
+    except (StopIteration, ValueError):
         return float("inf")
 
 
