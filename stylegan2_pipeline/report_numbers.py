@@ -205,7 +205,8 @@ def _stopped_early(history: RunHistory, curve: Curve) -> Note | None:
         return None
     share = 100 * history.kimg / USUAL_KIMG
     return Note("improving", "watch", f"{curve.metric} was still improving at the end.",
-                "Train longer: --continue with a larger --kimg.",
+                "Train longer: " + ("--continue with a larger --kimg." if history.kind == "ours" else
+                                    "start again from the last snapshot (--resume)."),
                 f"{found.percent:+.1f} % in {found.unit:g} kimg, limit {_SLOW:g} % in 100; {history.kimg:g} kimg are "
                 f"{share:.2g} % of the usual {USUAL_KIMG:g}")
 

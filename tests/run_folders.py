@@ -1,7 +1,6 @@
 """Small run folders as the three codes write them, for tests of what reads them."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 from PIL import Image
