@@ -1,29 +1,29 @@
 """Signals that ask a run to stop: it finishes the step, saves, and exits with 128 + the signal's number."""
 
 import contextlib
-import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """signal: the number of the one that came, or 0."""
+    """signal: the number of the one that came, or 0. say: takes a line while any other line may be being written."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         self.signal = 0
+        self._say = say
 
     def receive(self, number: int, _frame: FrameType | None = None) -> None:
         """The signal's handler; a second Ctrl-C interrupts at once."""
         if self.signal and number == signal.SIGINT:
-            _say("Stopped at once; what was trained since the last saved state is lost.")
+            self._say("Stopped at once; what was trained since the last saved state is lost.")
             raise KeyboardInterrupt
         if not self.signal:
             more = " (press Ctrl-C again to stop at once)" if number == signal.SIGINT else ""
-            _say(f"{name(number)}: finishing this step, then saving{more}")
+            self._say(f"{name(number)}: finishing this step, then saving{more}")
         self.signal = self.signal or number
 
 
@@ -31,15 +31,10 @@ def name(number: int) -> str:
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # a handler may interrupt a print, which cannot be entered twice
-        os.write(2, f"\n{text}\n".encode())
-
-
 @contextlib.contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(say: Callable[[str], None]) -> Iterator[StopRequest]:
     """Within it SIGINT, SIGTERM and SIGUSR1 are noted instead of ending the process (in its main thread)."""
-    request = StopRequest()
+    request = StopRequest(say)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

@@ -345,5 +345,5 @@ def train(job: Job, device: torch.device) -> int:
         if is_main:
             stack.enter_context(held(job.run_dir))
         log = stack.enter_context(RunLog(job.run_dir if is_main else None, trackers=make_trackers(job.config)))
-        stop = stack.enter_context(stop_requests())
+        stop = stack.enter_context(stop_requests(log.notice))
         return Run(job, device, log, stop).train()

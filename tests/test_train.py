@@ -203,8 +203,8 @@ def test_ctrl_c_before_the_first_step_saves_nothing(gray, tmp_path, monkeypatch)
     from stylegan2_pipeline.stopping import StopRequest
 
     @contextmanager
-    def pressed():
-        request = StopRequest()
+    def pressed(say):
+        request = StopRequest(say)
         request.receive(signal.SIGINT)
         yield request
 
