@@ -7,6 +7,7 @@ from typing import Any
 
 from stylegan2_pipeline.history import Point
 from stylegan2_pipeline.report_charts import Chart, Line, short
+from stylegan2_pipeline.report_curves import metric_line
 from stylegan2_pipeline.report_difficulty import rows as difficulty_rows
 from stylegan2_pipeline.report_html import page, picture, readable, strip, table, text, verdict_list
 from stylegan2_pipeline.report_numbers import Curve, first_reached, hours_at, ladder
@@ -16,7 +17,6 @@ from stylegan2_pipeline.report_page import (
     caveats_of,
     charts,
     judgement,
-    metric_line,
     spaced,
     summary_tiles,
 )
@@ -33,6 +33,8 @@ STATISTICS = {  # chart -> statistic drawn for both runs
     "Path length penalty":                    "Loss/pl_penalty",
     "Gradient norm of the generator":         "Gradients/Gmain/norm",
     "Gradient norm of the discriminator":     "Gradients/Dmain/norm",
+    "Variety: distances of images, data 1":   "Health/diversity",
+    "Variety: directions, data 1":            "Health/variety",
     "Seconds a kimg":                         "Timing/sec_per_kimg",
 }  # fmt: skip
 Pair = tuple[RunView, RunView]

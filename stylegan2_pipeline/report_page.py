@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from stylegan2_pipeline.history import RunHistory
 from stylegan2_pipeline.report_charts import Chart, Line, figure, short
+from stylegan2_pipeline.report_curves import metric_chart, training_charts
 from stylegan2_pipeline.report_difficulty import rows as difficulty_rows
 from stylegan2_pipeline.report_html import (
     command,
@@ -104,61 +105,6 @@ def curves_section(history: RunHistory) -> str:
     if not history.ticks:
         return "<p>There is no statistics of this run yet.</p>"
     return charts(training_charts(history))
-
-
-def training_charts(history: RunHistory) -> list[Chart]:
-    """The statistics of a run, those that belong together in one chart."""
-    def lines(*named: tuple[str, str]) -> list[Line]:
-        return [Line(label, history.series(name), slot, dashed=slot % 2 == 1)
-                for slot, (name, label) in enumerate(named)]
-
-    settings = history.settings
-    target = settings.get("ada_target")
-    levels = [(float(target), f"target {target:g}")] if target and settings.get("augment", "ada") == "ada" else []
-    norms = [(f"Gradients/{phase}/norm", phase) for phase in ("Gmain", "Dmain", "Greg", "Dreg")]
-    lost = [(f"Gradients/{phase}/nonfinite", phase) for phase in ("Gmain", "Dmain", "Greg", "Dreg")]
-    lost = [row for row in lost if any(value for _, value in history.series(row[0]))]
-    scale = history.series("Progress/lr_scale")
-    peak = ("Resources/peak_gpu_mem_gb", "GPU peak, GiB")
-    gpu = [peak] if any(value for _, value in history.series(peak[0])) else []
-    found = [
-        Chart("Losses", lines(("Loss/G/loss", "generator"), ("Loss/D/loss", "discriminator"))),
-        Chart("Scores of the discriminator", lines(("Loss/scores/real", "real"), ("Loss/scores/fake", "generated"))),
-        Chart("Overfitting and augmentation", lines(("Loss/signs/real", "r_t, share of reals D is sure of, less the "
-              "others"), ("Progress/augment", "p, probability of augmentation")), levels=levels, log=False),
-        Chart("R1 penalty", lines(("Loss/r1_penalty", "mean squared gradient of D at real images"))),
-        Chart("Path length", lines(("Loss/pl_penalty", "penalty"), ("Loss/pl_length", "mean length"))),
-        Chart("Gradient norms", lines(*norms), log=True),
-        Chart("Gradients that were not finite", lines(*lost)),
-        Chart("Speed", lines(("Timing/sec_per_kimg", "seconds a kimg"))),
-        Chart("Memory", lines(("Resources/cpu_mem_gb", "host, GiB"), *gpu)),
-        Chart("LeCam", lines(("Loss/lecam", "regularisation"))),
-    ]
-    if any(value != 1 for _, value in scale):
-        found.append(Chart("Scale of the learning rates", [Line("after rollbacks", scale)], log=False))
-    return found + health_charts(history)
-
-
-def health_charts(history: RunHistory) -> list[Chart]:
-    """One chart for each figure that the run measured of its images."""
-    names = sorted({name for tick in history.ticks for name in tick if name.startswith("Health/")})
-    return [Chart(f"Images: {name.removeprefix('Health/').replace('_', ' ')}", [Line(name, history.series(name))])
-            for name in names]
-
-
-def metric_line(curve: Curve, name: str, slot: int, dashed: bool = False) -> Line:
-    """A metric as ratio to its floor, or as it is where none was measured; its best point marked."""
-    points = curve.ratios or [(point.kimg, point.value) for point in curve.points]
-    at = curve.best.kimg
-    marks = [(at, dict(points)[at], f"best {short(dict(points)[at])}")] if at in dict(points) else []
-    return Line(name, points, slot, dashed, dots=len(points) <= 60, marks=marks)
-
-
-def metric_chart(curve: Curve) -> Chart:
-    if curve.ratios:
-        return Chart(f"{curve.metric}, ratio to its floor", [metric_line(curve, curve.metric, 0)],
-                     levels=[(1.0, "as near as the data is to itself")], note=curve.trend.sentence)
-    return Chart(curve.metric, [metric_line(curve, curve.metric, 0)], note=curve.trend.sentence)
 
 
 def metrics_section(view: RunView) -> str:

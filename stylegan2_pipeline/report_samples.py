@@ -1,6 +1,7 @@
 """Pictures that a report makes anew from a run's best network: random images, a truncation sweep, a walk, the mean."""
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,19 +50,21 @@ def network_of(history: RunHistory, best: Curve | None) -> tuple[Path | None, st
 
 
 def make_samples(network: Path, device: str | None, problems: list[str]) -> Samples | None:
-    """None, and the reason in problems, for networks that cannot be opened (other architectures among them)."""
+    """None, and the reason in problems, for a network that cannot be opened or run; the report goes on without.
+
+    That is any error: a network of another architecture, a GPU that a training fills, a file that is being written.
+    """
     try:
-        snapshot = load_snapshot(network, chosen_device(device), networks=("G_ema",))
-    except UserError as error:
-        problems.append(f"No images were made anew: {error.format_message()}")
+        G = load_snapshot(network, chosen_device(device), networks=("G_ema",)).G_ema
+        if G is None:
+            raise UserError(f"{network.name} has no generator G_ema.")
+        sweep = [(psi, _sheet(G, SWEEP_SEEDS, psi, len(SWEEP_SEEDS), f"psi {psi:g}")) for psi in PSIS]
+        return Samples(network, sweep, random=_sheet(G, RANDOM_SEEDS, 1.0, 8, "Random images, psi 1, not picked"),
+                       walk=_walk(G), mean=_mean(G))
+    except Exception as error:
+        said = error.format_message() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        problems.append(f"No images were made anew: {textwrap.shorten(said, 300, placeholder=' ...')}")
         return None
-    G = snapshot.G_ema
-    if G is None:
-        problems.append(f"No images were made anew: {network.name} has no generator G_ema.")
-        return None
-    sweep = [(psi, _sheet(G, SWEEP_SEEDS, psi, len(SWEEP_SEEDS), f"psi {psi:g}")) for psi in PSIS]
-    return Samples(network, sweep, random=_sheet(G, RANDOM_SEEDS, 1.0, 8, "Random images, psi 1, not picked"),
-                   walk=_walk(G), mean=_mean(G))
 
 
 def _label(G: Generator, seed: int) -> torch.Tensor | None:

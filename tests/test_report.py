@@ -4,7 +4,9 @@ import base64
 import csv
 import io
 import json
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,8 +37,10 @@ from stylegan2_pipeline.report_charts import Axis, Chart, Line, axes, figure, sa
 from stylegan2_pipeline.report_html import asset
 from stylegan2_pipeline.report_pictures import UnreadablePicture, frames, read_grid, spread
 from stylegan2_pipeline.report_run import Wanted, view_run
+from stylegan2_pipeline.report_samples import make_samples
 from torch_utils.errors import UserError
 
+GOLDEN = Path(__file__).parent / "golden"
 PLAIN = Wanted(samples=False, difficulty=False)
 HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>&amp;{{7*7}}"
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -129,6 +133,17 @@ def test_a_run_that_only_started_has_a_page(tmp_path):
     assert "no statistics of this run yet" in page.text
 
 
+def test_what_the_run_measured_of_its_images_is_drawn_by_subject(tmp_path):
+    run = own_run(tmp_path / "run")
+    names = ("diversity", "variety", "brightness", "contrast", "leak_turn", "nearest_real", "change", "news")
+    write_lines(run / "stats.jsonl", [tick(i, 4.0 * i, **{f"Health__{name}": 0.5 + i / 10 for name in names})
+                                      for i in range(4)])
+    page = Page(report(run, wanted=PLAIN)[0])
+    for title in ("Variety of the images distances directions", "Nearest training image", "Images: news",
+                  "Signs of augmentation in the images turned"):
+        assert title in page.text, title
+
+
 def hostile_run(folder):
     options = own_options()
     options["data"] |= {"path": HOSTILE, "name": HOSTILE, "fingerprint": HOSTILE}
@@ -204,6 +219,18 @@ def tiny_network(path, c_dim=0):
               "mapping_kwargs": {"num_layers": 1}, "synthesis_kwargs": {"channel_base": 64, "channel_max": 4}}
     save_snapshot(path, {"G_ema": Generator(**kwargs)}, {"G_ema": kwargs}, options={}, class_names=None, cur_nimg=0,
                   augment_p=0.0, pl_mean=0.0)
+
+
+def test_public_snapshots_make_samples_and_other_architectures_are_told(tmp_path):
+    run = public_run(tmp_path / "run", ADA_OPTIONS)
+    shutil.copy(GOLDEN / "nvlabs_layout.pkl", run / "network-snapshot-000016.pkl")
+    view = view_run(read_run(run), Wanted(difficulty=False))
+    assert view.samples.random is not None and not view.problems
+    data = (GOLDEN / "nvlabs_layout.pkl").read_bytes()
+    (run / "network-snapshot-000016.pkl").write_bytes(data.replace(b"SynthesisLayer", b"SynthesisOther"))
+    problems = []
+    assert make_samples(run / "network-snapshot-000016.pkl", "cpu", problems) is None
+    assert len(problems) == 1 and "No images were made anew" in problems[0] and len(problems[0]) < 350
 
 
 @pytest.mark.parametrize("c_dim", [0, 3])
