@@ -52,7 +52,7 @@ def panel(shown: Shown, columns: int, unicode: bool = True) -> Panel:
     """`shown` in at most `columns` columns; unicode: the terminal has the characters of bars."""
     width = min(columns, WIDEST)
     inner = width - 4
-    title = shown.name if len(shown.name) <= inner - 4 else "..." + shown.name[-(inner - 7):]
+    title = shown.name if len(shown.name) <= inner - 4 else shown.name[:inner - 7] + "..."
     idle = f"no step for {format_time(shown.idle_sec, 2)}" if shown.idle_sec >= 30 else None
     return Panel(Group(*_lines(shown, inner - _LABEL, unicode)), box=ROUNDED, title=Text(title, "bold"),
                  title_align="left", subtitle=idle, subtitle_align="right", width=width)
@@ -66,7 +66,8 @@ def _lines(shown: Shown, width: int, unicode: bool) -> list[Text]:
     for label, names in numbers.items():
         lines += _row(label, [_number(word, shown.values[name]) for word, name in names.items()
                               if name in shown.values], width)
-    metrics = [*shown.metrics.values(), *[shown.best] * bool(shown.best)]
+    metrics = [f"{text}, the best" if text == shown.best else text for text in shown.metrics.values()]
+    metrics += [f"best {shown.best}"] * (shown.best not in ("", *shown.metrics.values()))
     lines += _row("metric", [Text(text) for text in metrics], width)
     lines += _row("machine", [Text(text) for text in shown.machine], width)
     return lines + _health(shown.verdicts, width)
@@ -94,7 +95,8 @@ def _left(sec: float | None) -> str:
 
 def _bar(share: float, length: int, unicode: bool) -> Text:
     filled = round(min(max(share, 0), 1) * length)
-    return Text.assemble(("━#"[not unicode] * filled, "cyan"), ("━-"[not unicode] * (length - filled), "bright_black"))
+    full, rest = "━─" if unicode else "#-"
+    return Text.assemble((full * filled, "cyan"), (rest * (length - filled), "bright_black"))
 
 
 def _number(word: str, value: float) -> Text:

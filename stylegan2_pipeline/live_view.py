@@ -103,7 +103,7 @@ class LiveView:
         text = f"{name} {number} at {record['cur_nimg'] / 1000:.1f} kimg"
         self.shown.metrics = self.shown.metrics | {name: text}
         if record.get("best"):
-            self.shown.best = f"best {text}"
+            self.shown.best = text
 
     def health(self, verdicts: Sequence[Mapping[str, Any]]) -> None:
         self.shown.verdicts = verdicts
