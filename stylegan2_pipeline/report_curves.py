@@ -30,6 +30,8 @@ def training_charts(history: RunHistory) -> list[Chart]:
     settings = history.settings
     target = settings.get("ada_target")
     levels = [(float(target), f"target {target:g}")] if target and settings.get("augment", "ada") == "ada" else []
+    balance = (("Loss/signs/real", "r_t, mean sign of D's scores of real images"),
+               ("Progress/augment", "p, probability of augmentation"))
     norms = [(f"Gradients/{phase}/norm", phase) for phase in PHASES]
     lost = [(f"Gradients/{phase}/nonfinite", phase) for phase in PHASES]
     lost = [row for row in lost if any(value for _, value in history.series(row[0]))]
@@ -39,8 +41,7 @@ def training_charts(history: RunHistory) -> list[Chart]:
     found = [
         Chart("Losses", lines(("Loss/G/loss", "generator"), ("Loss/D/loss", "discriminator"))),
         Chart("Scores of the discriminator", lines(("Loss/scores/real", "real"), ("Loss/scores/fake", "generated"))),
-        Chart("Overfitting and augmentation", lines(("Loss/signs/real", "r_t, share of reals D is sure of, less the "
-              "others"), ("Progress/augment", "p, probability of augmentation")), levels=levels, log=False),
+        Chart("Overfitting and augmentation", lines(*balance), levels=levels, log=False),
         Chart("R1 penalty", lines(("Loss/r1_penalty", "mean squared gradient of D at real images"))),
         Chart("Path length", lines(("Loss/pl_penalty", "penalty"), ("Loss/pl_length", "mean length"))),
         Chart("Gradient norms", lines(*norms), log=True),

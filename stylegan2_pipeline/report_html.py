@@ -74,7 +74,8 @@ def verdict_list(verdicts: Iterable[Mapping[str, Any]]) -> str:
     for verdict in sorted(verdicts, key=lambda v: order.get(str(v.get("level")), 1)):
         level = str(verdict.get("level"))
         level = level if level in SIGNS else "watch"
-        advice = f"<p>{text(verdict['advice'])}</p>" if verdict.get("advice") else ""
+        advice = readable(verdict.get("advice") or "")
+        advice = f"<p>{'Change one flag: ' if advice.startswith('--') else ''}{text(advice)}</p>" if advice else ""
         behind = ": ".join(readable(verdict[key]) for key in ("rule", "evidence") if verdict.get(key))
         items.append(f'<li class="{level}"><p><span class="level">{SIGNS[level]}</span>'
                      f'{text(verdict.get("sentence", ""))}</p>{advice}<p class="rule soft">{text(behind)}</p></li>')

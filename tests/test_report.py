@@ -385,5 +385,5 @@ def test_verdicts_of_the_run_itself_come_first(tmp_path):
             "evidence": "0.1 < 0.5"}
     write_lines(run / "health.jsonl", [{"kimg": 16, "verdicts": [dict(said, level="good", rule="x"), said]}])
     page = Page(report(run, wanted=PLAIN)[0])
-    assert page.text.index("✗ bad All alike. --gamma=5 collapse: 0.1 < 0.5") < page.text.index("✓ good")
+    assert page.text.index("✗ bad All alike. Change one flag: --gamma=5 collapse: 0.1 < 0.5") < page.text.index("✓ good")
     assert "As the run judged itself" in page.text
