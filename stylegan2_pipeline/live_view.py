@@ -109,12 +109,12 @@ class LiveView:
         self.shown.verdicts = verdicts
 
     def _render(self) -> RenderableType:
-        now = time.monotonic()
-        if now - self._machine_time > 1:
-            self._machine_time = now
-            self.shown.machine = self._machine.words()
-        self.shown.idle_sec = now - self._step_time
         try:
+            now = time.monotonic()
+            self.shown.idle_sec = now - self._step_time
+            if now - self._machine_time > 1:
+                self._machine_time = now
+                self.shown.machine = self._machine.words()
             return panel(self.shown, self._console.width, not self._console.options.ascii_only)
         except Exception as error:  # in a thread that nobody watches
             return Text(f"The live view fails ({type(error).__name__}: {error}); training goes on.")

@@ -232,6 +232,17 @@ def test_a_forked_process_writes_as_before(tmp_path, on_terminal):
         os.waitpid(child, 0)
 
 
+def test_a_view_that_fails_says_so_and_stops_nothing(tmp_path, on_terminal):
+    terminal = on_terminal()
+    with RunLog(tmp_path) as log:
+        log.health({"verdicts": []}, 0)
+        log.view(0, 96000, 0, 4000, None, None)
+        log.health({"verdicts": [{"no level": 1}]}, 0)
+        wait_for(terminal, "The live view fails (KeyError: 'level'); training goes on.")
+        log.health({"verdicts": []}, 0)
+        wait_for(terminal, "of 96 kimg")
+
+
 def test_telling_each_step_costs_microseconds(tmp_path, on_terminal, monkeypatch):
     on_terminal()
     monkeypatch.setattr(live_view, "REFRESHES", 2)
