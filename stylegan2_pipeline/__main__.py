@@ -12,6 +12,7 @@ VERBS = {  # verb -> (module in stylegan2_pipeline.commands, one line of help)
     "generate":    ("generate",    "Make images from a trained network."),
     "metrics":     ("metrics",     "Measure how close a network's images are to the data."),
     "report":      ("report",      "Report on a training run, or compare two, in one web page."),
+    "timelapse":   ("timelapse",   "Make a film of a run from its grids of pictures."),
     "sample-data": ("sample_data", "Make procedural sample images to try the pipeline on."),
     "augment":     ("augment",     "Show what the augmentation pipeline does to images."),
     "demo":        ("demo",        "Run the whole pipeline on sample data, from images to numbers."),

@@ -38,13 +38,15 @@ from stylegan2_pipeline.progress import progress
 EXAMINED = (1000, 5000)  # images looked at: so many at most, and at least however large they are
 DETAIL = (100, 1000)     # of those, the ones looked at in full resolution by all that takes long
 EXAMINED_PIXELS, DETAIL_PIXELS = 2**27, 2**25
-PICTURE = 256            # the mean image and what is measured on it have so many pixels at most
+PICTURE = 256            # the mean image has so many pixels at most
+SHARP = 64               # sharpness is measured at so many pixels at most, so that sizes compare
 VARIETY = 1000           # images behind the Vendi score and the dimension, which depend on how many there are
 FLOORS = {"swd": 400, "pfd32": 2048}  # images behind the floors; two halves of them are compared
 
 # A value beyond the first number speaks for homogeneous data, one beyond the second for diverse data. Measured on
-# 1000 images of 64x64 by `sample-data`: mri 0.70, 0.58, 2.0; cigarette 0.08, 0.04, 99.
-SIGNS = {"ms_ssim": (0.35, 0.15), "sharpness": (0.3, 0.1), "vendi": (5.0, 30.0)}
+# 1000 images of 64x64 by `sample-data`: mri 0.70, 0.58, 2.0; cigarette 0.08, 0.04, 99; 300 of 256x256: mri 0.58,
+# 0.57, 2.0; cigarette 0.14, 0.06, 66.
+SIGNS = {"ms_ssim": (0.35, 0.2), "sharpness": (0.3, 0.1), "vendi": (5.0, 30.0)}
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ class Difficulty:
     examined: images looked at. exact_copies, near_copies: those that repeat another one (mirrored ones too), to the
     last bit or with a correlation of `near` at 32 pixels; effective: those left. vendi: the effective number of
     different images among `variety_images`. ms_ssim: mean of `pairs` random pairs, at `scales` scales. dimension:
-    TwoNN. sharpness: of the mean image's gradients over that of the images', 0..1. spectrum: power of the luminance at
-    1, 2, ... cycles per image width, white noise of variance v having v everywhere. floors: the metrics between
-    two disjoint halves, of floor_images each.
+    TwoNN. sharpness: gradients of the mean image over those of the images, at 64 pixels, 0..1. spectrum: power of the
+    luminance at 1, 2, ... cycles per image width, white noise of variance v having v everywhere. floors: the metrics
+    between two disjoint halves, of floor_images each. kind: homogeneous, diverse or in between, by SIGNS; words: a
+    sentence on that.
     mean_image, std_image: uint8 [C,H,W] of at most 256 pixels, the deviation doubled to be seen; None from JSON.
     """
 
@@ -85,6 +88,11 @@ class Difficulty:
     std_image: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
+    def picture_size(self) -> int:
+        """Pixels of mean_image and std_image."""
+        return min(self.resolution, PICTURE)
+
+    @property
     def vendi_share(self) -> float:
         """The Vendi score over the number of images it was measured on: 1 when all are different."""
         return self.vendi / self.variety_images
@@ -96,7 +104,7 @@ class Difficulty:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        values = {key: math.nan if value is None else value for key, value in json.loads(text).items()}
+        values: dict[str, Any] = {key: math.nan if value is None else value for key, value in json.loads(text).items()}
         return cls(**values | {"spectrum": tuple(values["spectrum"])})
 
 
@@ -141,8 +149,7 @@ class _Summary:
     """Running sums over batches of images, and the first `detail` images themselves."""
 
     def __init__(self, dataset: ImageDataset, detail: int) -> None:
-        side = min(dataset.resolution, PICTURE)
-        self._block = dataset.resolution // side
+        side = min(dataset.resolution, PICTURE)  # Difficulty.picture_size
         self._digests: set[bytes] = set()
         self._count = 0
         self._sums = np.zeros([2, dataset.num_channels, side, side])
@@ -168,8 +175,7 @@ class _Summary:
             same = min(image.tobytes(), np.ascontiguousarray(image[:, :, ::-1]).tobytes())
             self._digests.add(hashlib.blake2b(same, digest_size=16).digest())
         x = images.astype(np.float32)
-        if self._block > 1:
-            x = F.avg_pool2d(torch.from_numpy(x), self._block).numpy()
+        x = _smaller(x, PICTURE)
         self._sums += [x.sum(axis=0, dtype=np.float64), np.square(x).sum(axis=0, dtype=np.float64)]
         self._gradients += _gradients(x)
         self._count += len(images)
@@ -195,8 +201,15 @@ class _Summary:
 
 
 def _gradients(x: np.ndarray) -> float:
-    """Sum of squared differences of neighbours."""
+    """Sum of squared differences of neighbours in images [...,C,R,R], made smaller first."""
+    x = _smaller(x, SHARP)
     return float(sum(np.square(np.diff(x, axis=axis)).sum(dtype=np.float64) for axis in (-2, -1)))
+
+
+def _smaller(x: np.ndarray, side: int) -> np.ndarray:
+    """Images [...,C,R,R] as means of blocks, of `side` pixels at most."""
+    block = x.shape[-1] // side
+    return F.avg_pool2d(torch.from_numpy(x), block).numpy() if block > 1 else x
 
 
 def radial_spectrum(batches: Iterator[np.ndarray]) -> tuple[float, ...]:

@@ -103,7 +103,8 @@ def test_pictures_are_mean_and_spread(tmp_path):
 
 def test_large_images_are_pictured_smaller(tmp_path):
     described = describe_dataset(archive(tmp_path, make_images(3, 1, 512)))
-    assert described.mean_image.shape == (1, 256, 256) and len(described.spectrum) == 256 and described.scales == 5
+    assert described.mean_image.shape == (1, 256, 256) and described.picture_size == 256
+    assert len(described.spectrum) == 256 and described.scales == 5
 
 
 def test_large_sets_are_sampled_and_that_is_said(tmp_path, monkeypatch):
@@ -137,6 +138,7 @@ def test_a_wave_stands_at_its_frequency(cycles):
     ((0.1, 0.05, 99), "diverse"),
     ((math.nan, 0.05, 99), "diverse"),
     ((0.25, 0.2, 10), "in between"),
+    ((0.1, 0.2, 2), "in between"),
 ])
 def test_two_signs_of_three_make_the_word(values, kind):
     assert kind_of(dict(zip(("ms_ssim", "sharpness", "vendi"), values, strict=True))) == kind
