@@ -107,7 +107,7 @@ class _Layout:
         total = (width // resolution) * (height // resolution)
         n = min(cells, total)
         chosen = tuple(i * total // n for i in range(n))
-        return cls((width, height), resolution, mode, chosen, math.ceil(n**0.5), size or _side(resolution))
+        return cls((width, height), resolution, mode, chosen, _columns(n), size or _side(resolution))
 
     @property
     def rows(self) -> int:
@@ -134,6 +134,12 @@ class _Layout:
                 image = _resized(_opaque(grid.crop(box), self.mode), self.side)
                 picture.paste(image, (k % self.cols * self.side, k // self.cols * self.side))
         return picture
+
+
+def _columns(n: int) -> int:
+    """As many as there are rows, or up to half more where that leaves fewer places empty."""
+    root = n**0.5
+    return min(range(math.ceil(root), math.ceil(1.5 * root) + 1), key=lambda cols: (-n % cols, cols))
 
 
 def _side(resolution: int) -> int:

@@ -102,6 +102,11 @@ def test_cells_are_taken_evenly(tmp_path, count, chosen):
     assert centres(frames[0], 32, len(chosen), cols) == cells(0)[list(chosen), 0, 0, 0].tolist()
 
 
+@pytest.mark.parametrize(("n", "cols"), [(1, 1), (3, 3), (5, 3), (7, 4), (8, 4), (9, 3), (10, 5), (12, 4), (28, 7)])
+def test_few_places_stay_empty(n, cols):
+    assert module._columns(n) == cols
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_colour_and_transparent_grids(tmp_path, channels, suffix):

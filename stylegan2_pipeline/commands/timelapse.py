@@ -22,8 +22,8 @@ def command(run: Path, out: Path | None, cells: int, seconds: float | None, size
     """Make a film of a run: the images of the same latents through training.
 
     RUN is a run folder of train.py, or of the public stylegan2-ada-pytorch and stylegan3 code. The pictures are its
-    grids, fakes_init.png and fakes000200.png, ..., of which a snapshot writes one; each frame says the kimg. The film
-    loops. .mp4 takes the package av: pip install '.[video]'.
+    grids, fakes_init.png and fakes000200.png, ..., of which a snapshot writes one; each frame says the kimg. A .gif
+    or .webp starts again at its end. .mp4 takes the package av: pip install '.[video]'.
 
     \b
     Examples:
