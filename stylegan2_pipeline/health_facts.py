@@ -77,7 +77,7 @@ def of_flag(name: str, value: float | str, now: float | str | bool) -> str:
 
 
 def _typed(value: float | str | bool) -> str:
-    return str(int(value)) if isinstance(value, bool) else value if isinstance(value, str) else f"{value:.3g}"
+    return str(int(value)) if isinstance(value, bool) else value if isinstance(value, str) else f"{value:g}"
 
 
 def stronger_r1(facts: Facts) -> str:

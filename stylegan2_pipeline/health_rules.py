@@ -17,7 +17,7 @@ LATE_STEPS = 1000  # from which on images should look like the data, if coarsely
 EARLY_TICKS = WINDOW + PATIENCE - 1  # after them: the least that any alarm needs
 
 # Limits of alarms: where one begins, and where it ends.
-SIGNS_WATCH, SIGNS_BAD = (0.85, 0.8), (0.9, 0.85)  # r_t
+SIGNS_WATCH, SIGNS_BAD = (0.85, 0.75), (0.9, 0.8)  # r_t
 GAP = (5.0, 4.0)  # mean scores of D, of reals less those of fakes
 DIVERSITY = (0.4, 0.5)  # parts of the data's
 DISTINCT = (0.3, 0.4)
@@ -50,6 +50,8 @@ def judge(ticks: Sequence[Mapping[str, Any]], metrics: Mapping[str, Sequence[tup
     found += judge_progress(settled, metrics, facts)
     if broken := not_a_number(history, facts):
         found.append(broken)
+    if any(verdict.rule == "divergence" and verdict.level == "bad" for verdict in found):  # scores then say nothing
+        found = [verdict for verdict in found if verdict.rule != "overfitting"]
     if len(settled.ticks) < EARLY_TICKS and not found:
         found.append(early(settled, history, facts))
     elif all(verdict.level == "good" for verdict in found):
@@ -61,7 +63,8 @@ def overfitting(history: History, facts: Facts) -> Verdict | None:
     """D knows the training images by heart: its sign is positive on nearly all of them (ADA, section 3)."""
     signs, gap = history.smooth("Loss/signs/real"), score_gap(history)
     by_heart = alarm(signs, *SIGNS_BAD)
-    if not (alarm(signs, *SIGNS_WATCH) or alarm(gap, *GAP)):
+    sure = alarm(gap, *GAP) and signs[-1:] > [facts.target]
+    if not (sure or alarm(signs, *SIGNS_WATCH)):
         return None
     p, rising = history.now("Progress/augment"), climbs(history, facts)
     evidence = f"r_t {signs[-1]:.2f} (watched from {SIGNS_WATCH[0]}, bad from {SIGNS_BAD[0]}), score gap {gap[-1]:.1f}"
@@ -143,14 +146,13 @@ def _unique(loud: Sequence[tuple[str, float, float]]) -> list[str]:
 
 
 def gradient_alarms(history: History) -> list[tuple[str, list[float], tuple[float, float]]]:
-    """Gradient norms, as multiples of the median of the run."""
+    """Gradient norms, as multiples of the median of the run (which a discriminator that is sure brings to 0)."""
     found = []
     for name in history.names("Gradients/", "/norm"):
         values = history.smooth(name)
-        usual = sorted(values)[len(values) // 2] if values else 0.0
-        if usual > 0:
-            phase = name.split("/")[1]
-            found.append((f"gradients of {phase}, times their median,", [x / usual for x in values], GRADIENTS))
+        usual = max(sorted(values)[len(values) // 2], 0.1) if values else 1.0
+        phase = name.split("/")[1]
+        found.append((f"gradients of {phase}, times their median,", [x / usual for x in values], GRADIENTS))
     return found
 
 
