@@ -16,6 +16,7 @@ from stylegan2_pipeline.continuing import check_data, continued_config, find_run
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.download import fetch
 from stylegan2_pipeline.job import Job
+from stylegan2_pipeline.memory_estimate import table
 from stylegan2_pipeline.resolve import Machine, notes, resolve
 from stylegan2_pipeline.run_folder import RunRecord, is_held, make_run_folder
 from stylegan2_pipeline.trackers import check_trackers
@@ -152,6 +153,7 @@ def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry
 def show(config: TrainConfig) -> None:
     """The settings as JSON on standard output, and what fits which card beside it."""
     click.echo(config.to_json())
+    click.echo("\n" + table(config), err=True)
 
 
 def compile_operators(config: TrainConfig) -> None:
