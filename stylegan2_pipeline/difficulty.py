@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.diversity import (
-    NEAR,
+    copy_threshold,
     distinct,
     embed,
     luminance,
@@ -124,11 +124,12 @@ def describe_dataset(dataset: ImageDataset, seed: int = 0) -> Difficulty:
     embedded = embed(reduced)
     variety = embedded[:VARIETY]
     single = embedded.float()
-    effective = int(distinct(single, mirrored(single, dataset.num_channels)).sum())
+    near = copy_threshold(single)
+    effective = int(distinct(single, mirrored(single, dataset.num_channels), near).sum())
     ms_ssim, pairs = mean_pair_ms_ssim(summary.detail_batches(batch))
     values: dict[str, Any] = {
         "exact_copies": summary.exact_copies, "near_copies": max(examined - effective - summary.exact_copies, 0),
-        "effective": effective, "near": NEAR,
+        "effective": effective, "near": near,
         "vendi": vendi_score(variety), "dimension": two_nn_dimension(variety), "variety_images": len(variety),
         "ms_ssim": ms_ssim, "pairs": pairs, "scales": num_scales(dataset.resolution),
         "sharpness": summary.sharpness(), "spectrum": radial_spectrum(summary.detail_batches(batch)),

@@ -8,6 +8,7 @@ import torch
 
 from metrics import diversity
 from metrics.diversity import (
+    copy_threshold,
     distinct,
     embed,
     luminance,
@@ -169,7 +170,16 @@ def test_copies_are_found_also_mirrored_and_across_blocks(monkeypatch):
     noisy = (x[2] + np.random.RandomState(1).randint(-2, 3, x[2].shape)).clip(0, 255).astype(np.uint8)
     everything = np.stack([*x, x[0], x[1][:, :, ::-1], noisy, (0.8 * x[3] + 10).astype(np.uint8)])
     rows = embed(torch.from_numpy(everything.reshape(14, -1) / 255))
-    assert distinct(rows, mirrored(rows, 3)).tolist() == [True] * 10 + [False] * 4
+    near = copy_threshold(rows)
+    assert 0.94 < near < 0.97 and distinct(rows, mirrored(rows, 3), near).tolist() == [True] * 10 + [False] * 4
+
+
+def test_copies_must_be_closer_where_all_images_are_alike():
+    base, own = torch.rand(1, 1024).double(), torch.rand(50, 1024).double()
+    thresholds = [copy_threshold(embed(base + spread * own)) for spread in (10, 1, 0.3, 0.1, 0)]
+    assert thresholds == sorted(thresholds) and 0.95 < thresholds[0] < 0.96 and thresholds[-1] == 0.998
+    rows = embed(base + 0.3 * own)
+    assert distinct(rows, torch.zeros_like(rows), thresholds[2]).all()
 
 
 def test_a_chain_of_small_steps_is_more_than_one_image():
