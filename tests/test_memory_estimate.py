@@ -199,7 +199,7 @@ def test_a_process_grows_by_what_was_estimated():
 @pytest.mark.slow
 def test_figures_of_common_cards():
     """Of 256x256 an 8 GB card holds a whole batch; of 1024x1024 it does not, and a 24 GB one does."""
-    rows = {line.split()[0]: line for line in table(tiny_config()).splitlines()[2:]}
+    rows = {line.split()[0]: line for line in table(small_config()).splitlines()[2:]}
     assert list(rows) == ["16", "256", "512", "1024"]
     assert "16 of 16" in rows["256"].split("MB")[1][:14]
     assert "4 of 4" not in rows["1024"].split("MB")[1][:14] and rows["1024"].endswith("4 of 4")
