@@ -196,11 +196,10 @@ def next_section(view: RunView) -> str:
     history = view.history
     run = shlex.quote(str(history.path))
     parts: list[tuple[str, str]] = []
-    if history.kind == "ours" and not history.finished:
-        parts.append(("Go on with the training", f"python train.py --continue={run}"))
-    elif history.kind == "ours":
-        longer = short(2 * float(history.settings.get("total_kimg") or 0))
-        parts.append(("Train longer", f"python train.py --continue={run} --kimg={longer} --override"))
+    if any(history.path.glob("training-state-*.pt")):
+        longer = f" --kimg={short(2 * float(history.settings.get('total_kimg') or 0))}" if history.finished else ""
+        title = "Train longer" if longer else "Go on with the training"
+        parts.append((title, f"python train.py --continue={run}{longer}"))
     if view.network is not None:
         network = shlex.quote(str(view.network))
         data = shlex.quote(str(history.settings.get("data", "DATA.zip")))

@@ -146,7 +146,7 @@ def test_what_was_changed_from_the_preset():
     changed, others = split_changed(settings, default_settings(settings, options, "ours"))
     assert {name: changed[name] for name in ("batch", "gamma", "mirror")} == {"batch": 8, "gamma": 3.0, "mirror": True}
     assert "resume" in changed and "total_kimg" in others and set(changed) | set(others) == set(settings)
-    assert set(changed) <= {"batch", "gamma", "mirror", "resume", "ada_kimg", "ema_rampup"}
+    assert set(changed) <= {"batch", "gamma", "mirror", "resume", "ada_kimg", "ema_rampup", "mapping_layers"}
 
 
 def test_nothing_is_changed_in_a_run_without_options_and_the_presets_hold_for_public_runs(tmp_path):

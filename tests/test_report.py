@@ -103,12 +103,13 @@ def check_closed(page):
 
 def test_the_page_of_a_run(tmp_path):
     run = own_run(tmp_path / "00000-brain-auto1-batch8", batch=8)
+    (run / "training-state-000016000.pt").touch()
     page = Page(report(run, wanted=PLAIN)[0])
     check_closed(page)
     assert page.ids() == ["settings", "curves", "metrics", "time", "likeness", "log", "next", "caveats"]
     assert "Best swd 5 at 16 kimg, 2.5 times its floor" in page.text
     assert "Batch 8 32" in page.text, "what was changed comes with the preset's value"
-    assert f"--continue={run}" in page.text and "not finished" in page.text
+    assert f"Go on with the training python train.py --continue={run} " in page.text and "not finished" in page.text
     assert "no FID" in page.text and "Data measured: ab12" in page.text
     assert len(page.pictures()) == 5 + 5 + 4, "a film strip, grids, reals beside fakes and averages"
     charts = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
@@ -122,6 +123,13 @@ def test_the_page_of_a_run_of_public_code(tmp_path, options):
     assert "Best fid50k_full 50 at 16 kimg" in page.text and "public stylegan" in page.text
     assert "/data/brain.zip is not here" in page.text and "no network-snapshot" in page.text
     assert "--continue" not in page.text, "that is for runs of this project"
+
+
+def test_how_to_go_on_depends_on_what_there_is(tmp_path):
+    run = own_run(tmp_path / "run", kimg=16)
+    assert "train.py --continue" not in Page(report(run, wanted=PLAIN)[0]).text, "there is no state to go on from"
+    (run / "training-state-000016000.pt").touch()
+    assert f"Train longer python train.py --continue={run} --kimg=32" in Page(report(run, wanted=PLAIN)[0]).text
 
 
 def test_a_run_that_only_started_has_a_page(tmp_path):
@@ -385,5 +393,6 @@ def test_verdicts_of_the_run_itself_come_first(tmp_path):
             "evidence": "0.1 < 0.5"}
     write_lines(run / "health.jsonl", [{"kimg": 16, "verdicts": [dict(said, level="good", rule="x"), said]}])
     page = Page(report(run, wanted=PLAIN)[0])
-    assert page.text.index("✗ bad All alike. Change one flag: --gamma=5 collapse: 0.1 < 0.5") < page.text.index("✓ good")
+    worst = page.text.index("✗ bad All alike. Change one flag: --gamma=5 collapse: 0.1 < 0.5")
+    assert worst < page.text.index("✓ good")
     assert "As the run judged itself" in page.text
