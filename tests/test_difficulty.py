@@ -25,7 +25,7 @@ def sample_sets(tmp_path_factory):
     described = {}
     for kind in ("mri", "cigarette"):
         folder = tmp_path_factory.mktemp(kind)
-        write_samples(kind, 40, 32, folder, seed=0, workers=1)
+        write_samples(kind, 60, 32, folder, seed=0, workers=1)
         described[kind] = describe_dataset(ImageDataset(folder))
     return described
 
@@ -36,8 +36,8 @@ def test_homogeneous_and_diverse_data_are_told_apart(sample_sets):
     assert mri.ms_ssim > 2 * cigarette.ms_ssim and mri.sharpness > 3 * cigarette.sharpness
     assert cigarette.vendi > 8 * mri.vendi and cigarette.vendi_share <= 1
     assert mri.floors["pfd32"] < cigarette.floors["pfd32"]
-    assert mri.effective == mri.examined == mri.images == 40
-    assert mri.words.startswith("homogeneous: random pairs") and "40 images count as" in mri.words
+    assert mri.effective == mri.examined == mri.images == 60
+    assert mri.words.startswith("homogeneous: random pairs") and "60 images count as" in mri.words
 
 
 def test_json_keeps_all_but_the_pictures(sample_sets):
