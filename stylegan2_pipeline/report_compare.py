@@ -17,9 +17,9 @@ from stylegan2_pipeline.report_page import (
     caveats_of,
     charts,
     judgement,
-    spaced,
     summary_tiles,
 )
+from stylegan2_pipeline.report_pictures import STRIP_COLUMNS, spread
 from stylegan2_pipeline.report_run import RunView, spectrum_points
 from stylegan2_pipeline.run_settings import LABELS, SETTINGS, alike
 from torch_utils.text import format_time
@@ -208,7 +208,7 @@ def notes_section(views: Pair) -> str:
 
 def strips(views: Pair) -> str:
     return "".join(f'<h3><span class="key {letter.lower()}"></span>{letter}</h3>'
-                   f'{strip(spaced(view.frames), view.small_images)}'
+                   f'{strip(spread(view.frames, STRIP_COLUMNS), view.small_images)}'
                    for letter, view in zip("AB", views, strict=True) if view.frames)
 
 

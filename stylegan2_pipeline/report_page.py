@@ -22,7 +22,7 @@ from stylegan2_pipeline.report_html import (
     verdict_list,
 )
 from stylegan2_pipeline.report_numbers import Curve
-from stylegan2_pipeline.report_pictures import Frame
+from stylegan2_pipeline.report_pictures import STRIP_COLUMNS, spread
 from stylegan2_pipeline.report_run import Likeness, RunView
 from stylegan2_pipeline.report_samples import Samples
 from stylegan2_pipeline.run_settings import LABELS
@@ -133,12 +133,8 @@ def time_section(view: RunView) -> str:
         return ""
     sharp = view.small_images
     found = view.frames
-    return (f"<h3>The same latents as the training went on</h3>{strip(spaced(found), sharp)}"
+    return (f"<h3>The same latents as the training went on</h3>{strip(spread(found, STRIP_COLUMNS), sharp)}"
             f"<h3>Grids</h3>{slides(found, sharp)}")
-
-
-def spaced(found: Sequence[Frame], most: int = 12) -> list[Frame]:
-    return [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)] if len(found) > most else list(found)
 
 
 def likeness_section(view: RunView) -> str:

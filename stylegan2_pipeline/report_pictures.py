@@ -14,11 +14,12 @@ from PIL import Image, features
 
 from stylegan2_pipeline.history import RunHistory
 from stylegan2_pipeline.images import image_grid, to_pil
+from stylegan2_pipeline.progress import progress
 
 GRID_WIDTH, GRID_HEIGHT = 1024, 512  # pixels of a grid on the page, at most
 CELL = 128             # pixels of an image in a grid; smaller images keep their size
 STRIP_CELL = 96
-STRIP_ROWS = 6
+STRIP_ROWS, STRIP_COLUMNS = 6, 12
 STATISTICS_CELLS = 256  # images that averages and spectra are made of, at most
 QUALITY = 82
 _SHARP = 256 * 256     # pictures up to so many pixels are kept nearly as they are
@@ -141,7 +142,8 @@ class Frame:
 def frames(history: RunHistory, most: int, problems: list[str]) -> list[Frame]:
     """Through time, at most so many; pictures that cannot be read are told in problems."""
     found = []
-    for kimg, path in spread(history.grids, most):
+    chosen = spread(history.grids, most)
+    for kimg, path in progress(chosen, len(chosen), "Reading pictures"):
         try:
             cells = read_grid(path, int(history.settings.get("resolution") or 0))
         except UnreadablePicture as error:

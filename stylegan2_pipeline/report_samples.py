@@ -13,6 +13,7 @@ from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.devices import chosen_device
 from stylegan2_pipeline.history import RunHistory
 from stylegan2_pipeline.networks import Generator
+from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.report_numbers import Curve
 from stylegan2_pipeline.report_pictures import CELL, GRID_WIDTH, Picture, sheet
 from stylegan2_pipeline.sampling import images_of_seeds, images_of_ws, seed_latents
@@ -53,12 +54,15 @@ def make_samples(network: Path, device: str | None, problems: list[str]) -> Samp
     """None, and the reason in problems, for a network that cannot be opened or run; the report goes on without.
 
     That is any error: a network of another architecture, a GPU that a training fills, a file that is being written.
+    Raises UserError for a device that there is not.
     """
+    where = chosen_device(device)
     try:
-        G = load_snapshot(network, chosen_device(device), networks=("G_ema",)).G_ema
+        G = load_snapshot(network, where, networks=("G_ema",)).G_ema
         if G is None:
             raise UserError(f"{network.name} has no generator G_ema.")
-        sweep = [(psi, _sheet(G, SWEEP_SEEDS, psi, len(SWEEP_SEEDS), f"psi {psi:g}")) for psi in PSIS]
+        sweep = [(psi, _sheet(G, SWEEP_SEEDS, psi, len(SWEEP_SEEDS), f"psi {psi:g}"))
+                 for psi in progress(PSIS, len(PSIS), "Making images")]
         return Samples(network, sweep, random=_sheet(G, RANDOM_SEEDS, 1.0, 8, "Random images, psi 1, not picked"),
                        walk=_walk(G), mean=_mean(G))
     except Exception as error:
