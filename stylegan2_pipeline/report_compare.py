@@ -146,15 +146,18 @@ def reach_rows(curves: Sequence[tuple[str, int, Curve]], views: Pair) -> list[li
     return rows
 
 
-def _reached(kimg: Any, hours: Any) -> tuple[str, str]:
-    return ("not yet" if kimg is None else short(kimg)), ("-" if hours is None else format_time(3600 * hours, 2))
+def _reached(kimg: Any, hours: Any, measured: bool) -> tuple[str, str]:
+    if kimg is None:
+        return ("not yet" if measured else "not measured"), "-"
+    return short(kimg), "-" if hours is None else format_time(3600 * hours, 2)
 
 
 def reach_section(views: Pair) -> str:
     parts = []
     for name, curves in shared_metrics(views):
-        rows = [[level, *_reached(*a), *_reached(*b)] for level, *rest in reach_rows(curves, views)
-                for a, b in [(rest[:2], rest[2:])]]
+        measured = {letter for letter, _, curve in curves if curve.ratios}
+        rows = [[level, *_reached(a_kimg, a_hours, "A" in measured), *_reached(b_kimg, b_hours, "B" in measured)]
+                for level, a_kimg, a_hours, b_kimg, b_hours in reach_rows(curves, views)]
         parts.append(table([f"{name} at or below", "A: kimg", "A: time", "B: kimg", "B: time"], rows,
                            caption="By the first snapshot measured there"))
     return "".join(parts)

@@ -17,7 +17,8 @@ HEALTH = {  # chart -> (figures of Health/* in it, their names, level and its na
                                 (1.0, "as neighbours in the data"), "Far below 1 images repeat training images."),
     "Change of the same latents between ticks": ({"change": "in parts of the data's spread"}, None, ""),
     "Signs of augmentation in the images": ({"leak_color": "foreign colours", "leak_turn": "turned",
-                                             "leak_border": "shifted or filled borders"}, None, "Part of the images."),
+                                             "leak_border": "shifted or filled borders"}, None,
+                                            "About the part of images that shows them; unfinished images do too."),
 }
 
 

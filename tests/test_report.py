@@ -190,12 +190,19 @@ def test_two_runs_beside_each_other(tmp_path):
     assert differs["Batch"] == (8, 16) and "Seed" not in differs
     levels = {row["level"]: (row["a_kimg"], row["b_kimg"]) for row in document["reached"]["swd"]}
     assert levels["3 times its floor"] == (12, 16) and levels["2 times its floor"] == (None, 16)
-    assert "not comparable in absolute terms" in page.text
+    assert "not comparable in absolute terms" in page.text and "2 times its floor not yet - 16 6m 40s" in page.text
     final = {row["figure"]: row for row in document["final"]}
     assert (final["swd_ratio"]["a_best"], final["swd_ratio"]["b_last"]) == (2.5, 1.2)
     rows = list(csv.DictReader(io.StringIO(csv_path.read_text())))
     assert {"run": "00001-b", "kimg": "16", "name": "Metrics/swd", "value": "2.4"} in rows
     assert {row["run"] for row in rows} == {"00000-a", "00001-b"}
+
+
+def test_a_metric_that_one_run_did_not_measure(tmp_path):
+    a, b = own_run(tmp_path / "a"), own_run(tmp_path / "b")
+    (b / "metric-swd.jsonl").unlink()
+    text = Page(report(a, b, wanted=PLAIN)[0]).text
+    assert "2.5 times its floor 16 6m 40s not measured -" in text and "swd_ratio 2.5 2.5 - -" in text
 
 
 def test_a_run_of_public_code_beside_one_of_this_project(tmp_path):
