@@ -7,9 +7,16 @@ import time
 import numpy as np
 import torch
 
+from stylegan2_pipeline.config import DataConfig, TrainConfig
+from stylegan2_pipeline.job import Job
 from stylegan2_pipeline.shared_sampling import ImagePool
 from torch_utils import distributed
 from torch_utils.errors import UserError
+
+
+def job(folder, what=""):
+    """Two ranks on the CPU, which find `what` they are to do in its cfg."""
+    return Job(TrainConfig(DataConfig("data", "data", 16, 1, 1), num_gpus=2, cfg=what), folder)
 
 
 def say(job, name, text=""):
@@ -50,7 +57,7 @@ def die_on_one(job, device):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "user error":
                 raise UserError("--data=x: gone.")
-            case "crash" | "stuck":
+            case "stuck":
                 raise ZeroDivisionError("provoked")
     if job.config.cfg == "stuck":
         time.sleep(1000)
@@ -70,7 +77,7 @@ def finish_on_signal(job, device):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, note)
     say(job, "pid", str(os.getpid()))
-    while not distributed.any_rank(bool(noted), device):
+    while not any(distributed.gather_objects(bool(noted))):
         time.sleep(0.05)
     if job.config.cfg == "slow":
         time.sleep(1000)

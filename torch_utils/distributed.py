@@ -27,8 +27,7 @@ def start(on: torch.device, store: Any, rank: int, world_size: int) -> None:
     if on.type == "cuda":
         torch.cuda.set_device(on)
     torch.distributed.init_process_group(
-        "nccl" if on.type == "cuda" else "gloo", store=store, rank=rank, world_size=world_size, timeout=TIMEOUT,
-        device_id=on if on.type == "cuda" else None)
+        "nccl" if on.type == "cuda" else "gloo", store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
     _control = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
@@ -64,19 +63,6 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
-
-
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank."""
-    if world_size() == 1:
-        return flag
-    return bool(sum_over_ranks(torch.tensor(float(flag), device=device)))
-
-
-def barrier() -> None:
-    """Waits until all ranks are here, however long one of them takes."""
-    if world_size() > 1:
-        torch.distributed.barrier(group=_control)
 
 
 def broadcast_object(value: T | None) -> T:
