@@ -13,12 +13,13 @@ from stylegan2_pipeline.health_progress import judge_progress
 from stylegan2_pipeline.health_series import PATIENCE, WINDOW, History, alarm, medians, number
 
 GRACE_STEPS = 100  # steps that no rule looks at: an untrained pair of networks swings
+AHEAD_STEPS = 500  # up to which D may be ahead of G without having learnt by heart
 LATE_STEPS = 1000  # from which on images should look like the data, if coarsely
 EARLY_TICKS = WINDOW + PATIENCE - 1  # after them: the least that any alarm needs
 
 # Limits of alarms: where one begins, and where it ends.
 SIGNS_WATCH, SIGNS_BAD = (0.85, 0.75), (0.9, 0.8)  # r_t
-GAP = (5.0, 4.0)  # mean scores of D, of reals less those of fakes
+GAP_WATCH, GAP = (3.5, 3.0), (5.0, 4.0)  # mean scores of D, of reals less those of fakes
 DIVERSITY = (0.4, 0.5)  # parts of the data's
 DISTINCT = (0.3, 0.4)
 NEAREST_PAIR = (0.3, 0.4)
@@ -53,21 +54,23 @@ def judge(ticks: Sequence[Mapping[str, Any]], metrics: Mapping[str, Sequence[tup
     if any(verdict.rule == "divergence" and verdict.level == "bad" for verdict in found):  # scores then say nothing
         found = [verdict for verdict in found if verdict.rule != "overfitting"]
     if len(settled.ticks) < EARLY_TICKS and not found:
-        found.append(early(settled, history, facts))
+        found.append(early(settled, history))
     elif all(verdict.level == "good" for verdict in found):
-        found.append(balanced(settled, facts))
+        found.append(balanced(settled))
     return sorted(found, key=lambda verdict: ["bad", "watch", "good"].index(verdict.level))
 
 
 def overfitting(history: History, facts: Facts) -> Verdict | None:
     """D knows the training images by heart: its sign is positive on nearly all of them (ADA, section 3)."""
-    signs, gap = history.smooth("Loss/signs/real"), score_gap(history)
+    signs, gap = arisen(history, "Loss/signs/real", SIGNS_WATCH, AHEAD_STEPS, facts), score_gap(history)
     by_heart = alarm(signs, *SIGNS_BAD)
+    apart = alarm(gap, *GAP_WATCH) or not gap
     sure = alarm(gap, *GAP) and signs[-1:] > [facts.target]
-    if not (sure or alarm(signs, *SIGNS_WATCH)):
+    if not (by_heart or sure or (apart and alarm(signs, *SIGNS_WATCH))):
         return None
     p, rising = history.now("Progress/augment"), climbs(history, facts)
-    evidence = f"r_t {signs[-1]:.2f} (watched from {SIGNS_WATCH[0]}, bad from {SIGNS_BAD[0]}), score gap {gap[-1]:.1f}"
+    evidence = f"r_t {signs[-1]:.2f} (watched from {SIGNS_WATCH[0]}, bad from {SIGNS_BAD[0]})"
+    evidence += f", score gap {gap[-1]:.1f} (watched from {GAP[0]:g})" if gap else ""
     if facts.augment == "ada":
         evidence += f", p {p:.3f} of target r_t {facts.target:g}"
     sentence = f"The discriminator knows the training images by heart: it takes {_right(signs[-1])} of them for real."
@@ -130,6 +133,7 @@ def divergence(history: History, facts: Facts) -> Verdict | None:
         ("scores of the discriminator", history.smooth("Loss/scores/real"), SCORES),
         ("scores of the discriminator", [-x for x in history.smooth("Loss/scores/fake")], SCORES),
         ("swings of G's loss", swings(losses), SWINGS),
+        ("part of black and white beyond the data's", history.smooth("Health/extreme"), EXTREME),
         *image_alarms(history, facts),
     ]
     loud = [(name, values[-1], limit[0]) for name, values, limit in signs if alarm(values, *limit)]
@@ -158,20 +162,25 @@ def gradient_alarms(history: History) -> list[tuple[str, list[float], tuple[floa
 
 def image_alarms(history: History, facts: Facts) -> list[tuple[str, list[float], tuple[float, float]]]:
     """Images that leave the range of the data: from where they were in it, or ought to be."""
-    found = []
-    late = history.since(LATE_STEPS * facts.batch / 1000)
-    for name, key, limit in (
-        ("brightness away from the data's", "brightness", BRIGHTNESS),
-        ("contrast against the data's", "contrast", CONTRAST_HIGH),
-        ("contrast against the data's", "contrast", CONTRAST_LOW),
-        ("part of black and white beyond the data's", "extreme", EXTREME),
-    ):
-        values = [abs(x) for x in history.smooth(f"Health/{key}")]
-        sign = 1 if limit[0] > limit[1] else -1
-        inside = next((i for i, x in enumerate(values) if sign * (limit[1] - x) > 0), None)
-        since = late.smooth(f"Health/{key}") if inside is None else values[inside:]
-        found.append((name, [abs(x) for x in since], limit))
-    return found
+    limits = [
+        ("brightness away from the data's", "Health/brightness", BRIGHTNESS),
+        ("contrast against the data's", "Health/contrast", CONTRAST_HIGH),
+        ("contrast against the data's", "Health/contrast", CONTRAST_LOW),
+    ]
+    return [(name, arisen(history, key, limit, LATE_STEPS, facts), limit) for name, key, limit in limits]
+
+
+def arisen(history: History, name: str, limit: tuple[float, float], steps: int, facts: Facts) -> list[float]:
+    """Absolute medians from the first that is within the limit; if none is, those after so many steps.
+
+    What was beyond a limit from the start may be the beginning of any run; what came to be so, or stays so, is not.
+    """
+    on, off = limit
+    values = [abs(x) for x in history.smooth(name)]
+    for i, value in enumerate(values):
+        if value < off < on or value > off > on:
+            return values[i:]
+    return [abs(x) for x in history.since(steps * facts.batch / 1000).smooth(name)]
 
 
 def swings(losses: Sequence[float]) -> list[float]:
@@ -245,18 +254,17 @@ def copying(history: History, facts: Facts) -> Verdict | None:
                    "are to each other.", advice, f"nearest_real {distance[-1]:.2f} (alarm below {COPIES[0]})")
 
 
-def early(settled: History, history: History, facts: Facts) -> Verdict:
+def early(settled: History, history: History) -> Verdict:
     return Verdict("early", "good", "Too early to judge.", NOTHING,
                    f"{history.kimg:g} kimg; {len(settled.ticks)} of {EARLY_TICKS} ticks since step {GRACE_STEPS}")
 
 
-def balanced(history: History, facts: Facts) -> Verdict:
+def balanced(history: History) -> Verdict:
     """What is left when no rule complains."""
-    known = {"r_t": "Loss/signs/real", "diversity": "Health/diversity", "variety": "Health/variety"}
+    known = {"r_t": "Loss/signs/real", "diversity": "Health/diversity", "variety": "Health/variety",
+             "p": "Progress/augment"}
     values = {name: value for name, key in known.items() if not math.isnan(value := history.now(key))}
     evidence = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-    if facts.augment != "noaug":
-        evidence += f", p {history.now('Progress/augment'):.2f}"
     return Verdict("balanced", "good", "Generator and discriminator keep each other in balance.", NOTHING, evidence)
 
 

@@ -51,7 +51,8 @@ WRONG = [  # what is wrong, settings, the rule, its level, its advice
     (dict(signs_real=0.95), dict(augment="diffaugment"), "overfitting", "bad", "--aug=ada (now diffaugment)"),
     (dict(signs_real=0.95), dict(augment="fixed", p=0.2), "overfitting", "bad", "--p=0.4 (now 0.2)"),
     (dict(signs_real=0.95), dict(gamma=6.55), "overfitting", "bad", "--gamma=13.1 (now 6.55)"),
-    (dict(signs_real=0.87), dict(augment="noaug"), "overfitting", "watch", "--aug=ada (now noaug)"),
+    (dict(signs_real=0.87, scores_real=2, scores_fake=-2), dict(augment="noaug"), "overfitting", "watch",
+     "--aug=ada (now noaug)"),
     (dict(signs_real=0.95, augment=lambda i: i / 100), dict(gamma=5), "overfitting", "watch", "--gamma=10 (now 5)"),
     (dict(signs_real=0.8, scores_real=4, scores_fake=-4), dict(augment="noaug"), "overfitting", "watch",
      "--aug=ada (now noaug)"),
@@ -92,7 +93,8 @@ def test_what_is_wrong_is_named_with_the_flag_to_change(wrong, facts, rule, leve
 
 
 def test_the_worst_comes_first():
-    levels = [verdict.level for verdict in judge(ticks(diversity=0.2, augment=0.85, signs_real=0.87), {}, Facts())]
+    history = ticks(diversity=0.2, augment=0.85, signs_real=0.87, scores_fake=-3)
+    levels = [verdict.level for verdict in judge(history, {}, Facts())]
     assert levels == sorted(levels, key=["bad", "watch", "good"].index) and len(levels) >= 3
 
 
@@ -125,6 +127,11 @@ def test_missing_statistics_are_passed_over(missing):
     assert [verdict.level for verdict in judge(history, {}, Facts())] == ["good"]
 
 
+def test_signs_without_scores_are_enough():
+    history = [{name: value for name, value in tick.items() if "scores" not in name} for tick in ticks(signs_real=0.95)]
+    assert list(rules(history, augment="noaug")) == ["overfitting"]
+
+
 def test_values_that_are_none_or_no_number():
     history = ticks(signs_real=0.97)
     for i, tick in enumerate(history):
@@ -136,7 +143,7 @@ def test_values_that_are_none_or_no_number():
 
 def test_verdicts_of_noisy_values_about_a_limit_do_not_flap():
     """Deterministic noise of a tenth about the limit of r_t, for 200 ticks: at most two changes."""
-    history = ticks(200, signs_real=lambda i: 0.85 + 0.1 * math.sin(37.0 * i * i))
+    history = ticks(200, signs_real=lambda i: 0.85 + 0.1 * math.sin(37.0 * i * i), scores_real=3)
     said = ["overfitting" in rules(history[:n], augment="noaug") for n in range(20, 200, 2)]
     assert sum(a != b for a, b in itertools.pairwise(said)) <= 4
 
