@@ -102,7 +102,7 @@ def read_run(path: str | Path) -> RunHistory:
     return RunHistory(
         path=path, kind=kind, options=options, settings=settings,
         ticks=[tick for line in _lines(path / "stats.jsonl", problems) if "Progress/kimg" in (tick := _tick(line))],
-        metrics=metrics, grids=_grids(path),
+        metrics=metrics, grids=_grids(path, kind),
         reals=path / "reals.png" if (path / "reals.png").is_file() else None,
         snapshots=_numbered(path, "network-snapshot-*.pkl", r"network-snapshot-(\d+)\.pkl"),
         verdicts=_verdicts(health), problems=problems)
@@ -197,7 +197,7 @@ def main_key(metric: str, results: Mapping[str, float]) -> str | None:
 
 def _kimg(line: Mapping[str, Any]) -> float | None:
     nimg = number(line.get("cur_nimg"))
-    if math.isfinite(nimg):
+    if 0 <= nimg < 1e15:
         return nimg / 1000
     match = re.search(r"network-snapshot-(\d+)\.pkl$", str(line.get("snapshot_pkl")))
     return float(match[1]) if match else None
@@ -209,10 +209,12 @@ def _numbered(path: Path, pattern: str, name: str) -> list[tuple[float, Path]]:
     return sorted((float(match[1]), file) for match, file in matches if match)
 
 
-def _grids(path: Path) -> list[tuple[float, Path]]:
+def _grids(path: Path, kind: str) -> list[tuple[float, Path]]:
+    """The public code writes the untrained generator's grid twice; here 000000 is one of less than 1 kimg."""
     grids = _numbered(path, "fakes*.png", r"fakes(\d+)\.png")
     init = path / "fakes_init.png"
-    return [(0.0, init), *grids] if init.is_file() and (not grids or grids[0][0] > 0) else grids
+    twice = kind != "ours" and grids and grids[0][0] == 0
+    return [(0.0, init), *grids] if init.is_file() and not twice else grids
 
 
 def _verdicts(health: list[dict[str, Any]]) -> list[dict[str, Any]]:

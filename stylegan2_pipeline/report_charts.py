@@ -4,12 +4,13 @@ import html
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 WIDTH, HEIGHT = 480, 270
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 40
 MOST_POINTS = 600   # of a line; more would not be seen and would fill the page
+HUGE = 1e100        # values from here on, and those that are no number, are not drawn
 LOG_SPAN = 30       # positive values that span more than this are drawn on a log scale
 COLOURS = 6         # in report.css, .s0 to .s5
 
@@ -63,7 +64,8 @@ class Axis:
 
 def figure(chart: Chart) -> str:
     """The chart as a <figure>; nothing where there is nothing to draw."""
-    lines = [Line(**{**line.__dict__, "points": thinned(line.points)}) for line in chart.lines if line.points]
+    lines = [replace(line, points=thinned(drawable)) for line in chart.lines
+             if (drawable := [point for point in line.points if max(map(abs, point)) < HUGE])]
     if not lines:
         return ""
     x_axis, y_axis = axes(chart, lines)

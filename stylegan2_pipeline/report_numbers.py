@@ -88,7 +88,7 @@ def curves(history: RunHistory) -> dict[str, Curve]:
 
 def primary(history: RunHistory, found: dict[str, Curve]) -> Curve | None:
     """The metric by which the best snapshot is told: as the run has it, else its first one, else any."""
-    named = [history.options.get("best_metric"), *(history.settings.get("metrics") or [])]
+    named = [str(history.options.get("best_metric")), *(history.settings.get("metrics") or [])]
     return next((found[name] for name in named if name in found), next(iter(found.values()), None))
 
 

@@ -1,5 +1,6 @@
 """Everything a report says of one run, gathered: figures, judgements, pictures; no HTML yet."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from metrics.frechet import reduced_pixels
 from stylegan2_pipeline.difficulty import radial_spectrum
 from stylegan2_pipeline.health_facts import Facts
 from stylegan2_pipeline.health_rules import judge
-from stylegan2_pipeline.history import RunHistory
+from stylegan2_pipeline.history import RunHistory, number
 from stylegan2_pipeline.report_charts import Points
 from stylegan2_pipeline.report_difficulty import Described, difficulty_of
 from stylegan2_pipeline.report_numbers import Curve, Note, curves, hours_at, notes, primary
@@ -83,13 +84,13 @@ class RunView:
 
     def new_notes(self) -> list[Note]:
         """Those that repeat no verdict."""
-        judged = {verdict.get("rule") for verdict in self.verdicts}
+        judged = {str(verdict.get("rule")) for verdict in self.verdicts}
         return [note for note in self.notes if note.rule not in judged]
 
     def last_metric_line(self) -> Mapping[str, Any]:
         """The newest line of a metric file: versions, digest of the data and the like stand in it."""
         lines = [point.raw for curve in self.curves.values() for point in curve.points]
-        return max(lines, key=lambda line: float(line.get("timestamp") or 0), default={})
+        return max(lines, key=lambda line: max(-math.inf, number(line.get("timestamp"))), default={})
 
 
 def view_run(history: RunHistory, wanted: Wanted) -> RunView:

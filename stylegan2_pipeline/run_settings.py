@@ -61,6 +61,10 @@ SETTINGS = {  # name -> (what it is, where our options hold it, where those of t
     "device_name":    ("Trained on",                "",                        ""),
 }  # fmt: skip
 LABELS = {name: row[0] for name, row in SETTINGS.items()}
+_COUNTS = {"resolution", "channels", "num_images", "subset", "batch", "batch_gpu", "gpus", "channel_base",
+           "channel_max", "mapping_layers", "mbstd_group", "freeze_d", "seed", "snapshot_ticks", "workers"}
+_NUMBERS = {"total_kimg", "gamma", "pl_weight", "style_mixing", "lecam", "g_lr", "d_lr", "augment_p", "ada_target",
+            "ada_kimg", "ema_kimg", "ema_rampup", "tick_kimg"}
 # Follow from the machine, or say nothing of how the run was to go.
 _NOT_A_CHOICE = {"data", "num_images", "resolution", "channels", "fingerprint", "batch_gpu", "device", "device_name",
                  "workers", "cfg", "network", "mbstd_group", "conditional", "metrics"}
@@ -86,13 +90,24 @@ def lookup(options: Mapping[str, Any], path: str) -> Any:
 
 
 def normalised(kind: str, options: Mapping[str, Any], run_name: str = "") -> dict[str, Any]:
-    """The settings under the names of SETTINGS; those that are not told are left out."""
+    """The settings under the names of SETTINGS; those that are not told, or are of another type, are left out."""
     column = 1 if kind == "ours" else 2
     found = {name: lookup(options, row[column]) for name, row in SETTINGS.items() if row[column]}
     if kind != "ours":
         found |= _public_extras(options, run_name)
-    found = {name: value for name, value in found.items() if value is not None and value != ""}
+    found = {name: value for name, value in found.items() if value not in (None, "") and _sound(name, value)}
     return found | ({"conditional": bool(found["conditional"])} if "conditional" in found else {})
+
+
+def _sound(name: str, value: Any) -> bool:
+    """Whether a value is of the type that its setting has."""
+    if name in _COUNTS:
+        return type(value) is int and 0 <= value < 2**32
+    if name in _NUMBERS:
+        return type(value) in (int, float) and abs(value) < 1e100
+    if name in ("metrics", "policy"):
+        return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    return isinstance(value, str | int | float)
 
 
 def as_own_options(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reading run folders of three codes, whole and damaged ones."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -9,8 +10,18 @@ import run_folders
 from run_folders import ADA_OPTIONS, STYLEGAN3_OPTIONS, measurement, own_options, own_run, public_run, tick, write_lines
 
 from stylegan2_pipeline.config import TrainConfig
+from stylegan2_pipeline.health_facts import Facts
+from stylegan2_pipeline.health_rules import judge
 from stylegan2_pipeline.history import read_run
-from stylegan2_pipeline.run_settings import SETTINGS, default_settings, lookup, split_changed
+from stylegan2_pipeline.run_settings import (
+    SETTINGS,
+    as_own_options,
+    default_settings,
+    kind_of,
+    lookup,
+    normalised,
+    split_changed,
+)
 from torch_utils.errors import UserError
 
 
@@ -139,6 +150,37 @@ def _missing(options, path):
     return False
 
 
+JUNK = [None, "x", -1, 0, 1e308, math.nan, [], {}, [1, "a", None], {"a": 1}, True, "3", 10**30]
+
+
+def leaves(value, path=()):
+    if path:
+        yield path
+    for key, item in value.items() if isinstance(value, dict) else ():
+        yield from leaves(item, (*path, key))
+
+
+@pytest.mark.parametrize("options", [own_options(), ADA_OPTIONS, STYLEGAN3_OPTIONS], ids=["ours", "ada", "stylegan3"])
+def test_a_setting_of_any_value_stops_nothing(options):
+    kind = kind_of(options)
+    for *groups, key in leaves(options):
+        for junk in JUNK:
+            mutated = copy.deepcopy(options)
+            place = mutated
+            for group in groups:
+                place = place[group]
+            place[key] = junk
+            try:
+                assert kind_of(mutated) in (kind, "stylegan2-ada", "stylegan3")
+            except UserError:
+                continue  # it is told to be no run
+            settings = normalised(kind, mutated, "00000-x-auto1")
+            changed, others = split_changed(settings, default_settings(settings, mutated, kind))
+            assert set(changed) | set(others) == set(settings)
+            assert all(type(settings.get(name, 0)) is int for name in ("resolution", "batch", "seed"))
+            assert judge([], {}, Facts.of(as_own_options(settings)))
+
+
 def test_what_was_changed_from_the_preset():
     options = own_options(batch=8, gamma=3.0, kimg=25000, mirror=True, resume="ffhq256")
     options["data"]["mirror"] = True
@@ -159,8 +201,6 @@ def test_nothing_is_changed_in_a_run_without_options_and_the_presets_hold_for_pu
 
 
 def read_settings(options):
-    from stylegan2_pipeline.run_settings import normalised
-
     return normalised("ours", options)
 
 

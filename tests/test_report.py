@@ -177,6 +177,25 @@ def test_nothing_hostile_gets_out(tmp_path):
         assert all(source.startswith("data:image/") for source in page.pictures())
 
 
+@pytest.mark.parametrize("junk", [None, "x", 1e308, float("nan"), [], {"a": 1}, True, 10**30])
+def test_figures_of_any_value_stop_nothing(tmp_path, junk):
+    run = own_run(tmp_path / "run")
+    verdict = {"rule": junk, "level": junk, "advice": junk}
+    write_lines(run / "health.jsonl", [{"kimg": junk, "verdicts": [verdict, junk]}])
+    lines = [measurement("swd", 4 * i, {"swd": junk if i == 2 else 5.0 - i, "swd_ratio": junk}, counts=junk, seed=junk,
+                         versions=junk) | {"timestamp": junk} for i in range(6)]
+    write_lines(run / "metric-swd.jsonl", [*lines, {"metric": "swd", "results": {"swd": 1.0}, "cur_nimg": junk}, junk])
+    good = [tick(i, 4.0 * i) for i in range(3)]
+    write_lines(run / "stats.jsonl", [*good, tick(3, 12.0) | {"Loss/G/loss": junk}, tick(4, junk),
+                                      tick(5, 20.0, Loss__D__loss=junk), junk])
+    options = own_options() | {"best_metric": junk}
+    (run / "training_options.json").write_text(json.dumps(options))
+    wanted = Wanted(pictures=False, difficulty=False)
+    page_path, json_path, _ = report(run, wanted=wanted, as_json=True, as_csv=True)
+    check_closed(Page(page_path))
+    assert json.loads(json_path.read_text())["runs"][0]["metrics"]["swd"]["best"] <= 1
+
+
 def test_two_runs_beside_each_other(tmp_path):
     a = own_run(tmp_path / "00000-a", batch=8, seed=1)
     b = own_run(tmp_path / "00001-b", swd=(90.0, 30.0, 8.0, 2.4), batch=16, seed=1)
@@ -248,11 +267,10 @@ def test_public_snapshots_make_samples_and_other_architectures_are_told(tmp_path
     assert len(problems) == 1 and "No images were made anew" in problems[0] and len(problems[0]) < 350
 
 
-@pytest.mark.parametrize("c_dim", [0, 3])
-def test_samples_are_made_from_the_best_network(tmp_path, c_dim):
+def test_samples_are_made_from_the_best_network(tmp_path):
     run = own_run(tmp_path / "run", swd=(20.0, 4.0, 6.0, 5.0))
     for kimg in (8, 16):
-        tiny_network(run / f"network-snapshot-{kimg:06d}.pkl", c_dim)
+        tiny_network(run / f"network-snapshot-{kimg:06d}.pkl", c_dim=3)
     view = view_run(read_run(run), Wanted(difficulty=False, frames=2))
     assert view.network.name == "network-snapshot-000008.pkl" and view.network_words == "the best by swd (8 kimg)"
     sizes = [(picture.width, picture.height) for _, picture in view.samples.sweep]
