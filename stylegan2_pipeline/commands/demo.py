@@ -35,7 +35,7 @@ SIZES = {
               help="auto: cuda where there is a CUDA device (15 minutes or so), else cpu (10 at most on 2 cores).")
 @click.option("--kimg", type=FiniteRange(min=0, min_open=True), help="Train longer or shorter than the size says.")
 def command(outdir: str, kind: str, size: str, kimg: float | None) -> None:
-    """Run the whole pipeline on sample data: images, archive, training, new images, a quality number.
+    """Run the whole pipeline on sample data: images, archive, training, new images, a quality number, a report.
 
     \b
     Examples:
@@ -62,7 +62,10 @@ def command(outdir: str, kind: str, size: str, kimg: float | None) -> None:
          f"--outdir={quote(out)}")
     step("A quality number", "metrics", f"--network={quote(network)} --data={quote(archive)} --metrics=swd "
          f"--num={min(chosen.count, 2048)}")
-    tell(folder, Path(str(network)).parent, time.time() - start)
+    run = Path(str(network)).parent
+    step("How the training went", "report", quote(run))
+    step("The same images through training", "timelapse", quote(run))
+    tell(folder, run, time.time() - start)
 
 
 def quote(path: object) -> str:
@@ -110,6 +113,8 @@ def tell(folder: Path, run: Path, sec: float) -> None:
         *((f"the generator at {int(path.stem[5:])} kimg", path) for path in grids[:-1]),
         ("the generator at the end",               grids[-1]),
         ("network",                                max(run.glob("network-snapshot-*.pkl"))),
+        ("how the training went, in one page",     run / "report.html"),
+        ("a film of it",                           run / "progress.gif"),
         ("settings",                               run / "training_options.json"),
         ("log",                                    run / "log.txt"),
         ("statistics",                             run / "stats.jsonl"),
