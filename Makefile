@@ -12,7 +12,8 @@ BENCH_ARGS ?=
 
 PY := $(VENV)/bin/python
 CONSTRAINTS := $(VENV)/constraints.txt
-# Tests run in a process a core; those of a module in the same one, because they share its fixtures.
+# Tests run in a process a core; those of a module in the same one, because they share its fixtures. Of the slow ones
+# the longest is alone in its module: sorted by their numbers it would start last, so they keep their order.
 SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadscope
 INSTALLED := $(VENV)/.installed$(if $(TORCH),-$(TORCH))
 
@@ -25,7 +26,7 @@ test: $(INSTALLED)
 	$(PY) -m pytest $(SPREAD) -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(PY) -m pytest $(SPREAD) -m slow
+	$(PY) -m pytest $(SPREAD) --no-loadscope-reorder -m slow
 
 test-all: $(INSTALLED)
 	$(PY) -m pytest $(SPREAD)
