@@ -115,7 +115,7 @@ def rebuild_public(name: str, record: Any, path: Path) -> nn.Module:
         kwargs = generator_arguments(record) if expected == "Generator" else discriminator_arguments(record)
         net = CLASSES[name](**kwargs)
         net.load_state_dict(record.state_dict())
-    except (KeyError, TypeError, RuntimeError, AssertionError) as error:
+    except (KeyError, IndexError, TypeError, RuntimeError, AssertionError) as error:
         raise UserError(f"{path}: network {name} is not a StyleGAN2 {expected} as this project knows it: "
                         f"{error}") from error
     return net

@@ -27,17 +27,17 @@ from run_folders import (
     write_lines,
 )
 
-from stylegan2_pipeline import report_difficulty
 from stylegan2_pipeline.checkpoint import save_snapshot
 from stylegan2_pipeline.commands.report import command
 from stylegan2_pipeline.history import read_run
 from stylegan2_pipeline.networks import Generator
-from stylegan2_pipeline.report import cell, report
-from stylegan2_pipeline.report_charts import Axis, Chart, Line, axes, figure, safe_json, short, thinned, ticks
-from stylegan2_pipeline.report_html import asset
-from stylegan2_pipeline.report_pictures import UnreadablePicture, frames, read_grid, spread
-from stylegan2_pipeline.report_run import Wanted, view_run
-from stylegan2_pipeline.report_samples import make_samples
+from stylegan2_pipeline.report import difficulty as report_difficulty
+from stylegan2_pipeline.report.charts import Axis, Chart, Line, axes, figure, safe_json, short, thinned, ticks
+from stylegan2_pipeline.report.html import asset
+from stylegan2_pipeline.report.pictures import UnreadablePicture, frames, read_grid, spread
+from stylegan2_pipeline.report.run import Wanted, view_run
+from stylegan2_pipeline.report.samples import make_samples
+from stylegan2_pipeline.report.write import cell, report
 from torch_utils.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"

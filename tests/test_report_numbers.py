@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylegan2_pipeline.history import Point, RunHistory
-from stylegan2_pipeline.report_numbers import (
+from stylegan2_pipeline.report.numbers import (
     Curve,
     curves,
     first_reached,

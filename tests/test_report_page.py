@@ -7,7 +7,7 @@ import pytest
 from run_folders import own_run
 from test_report import HOSTILE, PLAIN, hostile_run
 
-from stylegan2_pipeline.report import report
+from stylegan2_pipeline.report.write import report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait

@@ -32,8 +32,8 @@ def command(run: Path, other: Path | None, out: Path | None, as_json: bool, as_c
       stylegan2 report training-runs/00000-mri-auto1
       stylegan2 report training-runs/00000-mri-auto1 training-runs/00001-cigarette-auto1 --json --csv
     """
-    from stylegan2_pipeline.report import report
-    from stylegan2_pipeline.report_run import Wanted
+    from stylegan2_pipeline.report.run import Wanted
+    from stylegan2_pipeline.report.write import report
 
     wanted = Wanted(pictures=images, samples=samples, difficulty=difficulty, frames=frames, device=device)
     written = report(run, other, out=out, wanted=wanted, as_json=as_json, as_csv=as_csv)

@@ -14,8 +14,8 @@ from stylegan2_pipeline.devices import chosen_device
 from stylegan2_pipeline.history import RunHistory
 from stylegan2_pipeline.networks import Generator
 from stylegan2_pipeline.progress import progress
-from stylegan2_pipeline.report_numbers import Curve
-from stylegan2_pipeline.report_pictures import CELL, GRID_WIDTH, Picture, sheet
+from stylegan2_pipeline.report.numbers import Curve
+from stylegan2_pipeline.report.pictures import CELL, GRID_WIDTH, Picture, sheet
 from stylegan2_pipeline.sampling import images_of_seeds, images_of_ws, seed_latents
 from torch_utils.errors import UserError
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from stylegan2_pipeline.history import RunHistory
-from stylegan2_pipeline.report_charts import Chart, Line, figure, short
-from stylegan2_pipeline.report_curves import metric_chart, training_charts
-from stylegan2_pipeline.report_difficulty import rows as difficulty_rows
-from stylegan2_pipeline.report_html import (
+from stylegan2_pipeline.report.charts import Chart, Line, figure, short
+from stylegan2_pipeline.report.curves import metric_chart, training_charts
+from stylegan2_pipeline.report.difficulty import rows as difficulty_rows
+from stylegan2_pipeline.report.html import (
     command,
     page,
     picture,
@@ -21,10 +21,10 @@ from stylegan2_pipeline.report_html import (
     tiles,
     verdict_list,
 )
-from stylegan2_pipeline.report_numbers import Curve
-from stylegan2_pipeline.report_pictures import STRIP_COLUMNS, spread
-from stylegan2_pipeline.report_run import Likeness, RunView
-from stylegan2_pipeline.report_samples import Samples
+from stylegan2_pipeline.report.numbers import Curve
+from stylegan2_pipeline.report.pictures import STRIP_COLUMNS, spread
+from stylegan2_pipeline.report.run import Likeness, RunView
+from stylegan2_pipeline.report.samples import Samples
 from stylegan2_pipeline.run_settings import LABELS
 from torch_utils.text import format_time
 

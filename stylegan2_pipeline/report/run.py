@@ -15,11 +15,11 @@ from stylegan2_pipeline.difficulty import radial_spectrum
 from stylegan2_pipeline.health_facts import Facts
 from stylegan2_pipeline.health_rules import judge
 from stylegan2_pipeline.history import RunHistory, number
-from stylegan2_pipeline.report_charts import Points
-from stylegan2_pipeline.report_difficulty import Described, difficulty_of
-from stylegan2_pipeline.report_numbers import Curve, Note, curves, hours_at, notes, primary
-from stylegan2_pipeline.report_pictures import Frame, Picture, Sets, average_picture, frames, grid_picture, last_sets
-from stylegan2_pipeline.report_samples import Samples, make_samples, network_of
+from stylegan2_pipeline.report.charts import Points
+from stylegan2_pipeline.report.difficulty import Described, difficulty_of
+from stylegan2_pipeline.report.numbers import Curve, Note, curves, hours_at, notes, primary
+from stylegan2_pipeline.report.pictures import Frame, Picture, Sets, average_picture, frames, grid_picture, last_sets
+from stylegan2_pipeline.report.samples import Samples, make_samples, network_of
 from stylegan2_pipeline.run_settings import as_own_options, default_settings, split_changed
 
 _BATCH = 64

@@ -1,4 +1,4 @@
-"""Charts of a report: small SVG drawings that stand without a script; report_assets/report.js adds the readout."""
+"""Charts of a report: small SVG drawings that stand without a script; assets/report.js adds the readout."""
 
 import html
 import json

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from stylegan2_pipeline.history import Point
-from stylegan2_pipeline.report_charts import Chart, Line, short
-from stylegan2_pipeline.report_curves import metric_line
-from stylegan2_pipeline.report_difficulty import rows as difficulty_rows
-from stylegan2_pipeline.report_html import page, picture, readable, strip, table, text, verdict_list
-from stylegan2_pipeline.report_numbers import Curve, first_reached, hours_at, ladder
-from stylegan2_pipeline.report_page import (
+from stylegan2_pipeline.report.charts import Chart, Line, short
+from stylegan2_pipeline.report.curves import metric_line
+from stylegan2_pipeline.report.difficulty import rows as difficulty_rows
+from stylegan2_pipeline.report.html import page, picture, readable, strip, table, text, verdict_list
+from stylegan2_pipeline.report.numbers import Curve, first_reached, hours_at, ladder
+from stylegan2_pipeline.report.page import (
     averages,
     caveats,
     caveats_of,
@@ -19,8 +19,8 @@ from stylegan2_pipeline.report_page import (
     judgement,
     summary_tiles,
 )
-from stylegan2_pipeline.report_pictures import STRIP_COLUMNS, spread
-from stylegan2_pipeline.report_run import RunView, spectrum_points
+from stylegan2_pipeline.report.pictures import STRIP_COLUMNS, spread
+from stylegan2_pipeline.report.run import RunView, spectrum_points
 from stylegan2_pipeline.run_settings import LABELS, SETTINGS, alike
 from torch_utils.text import format_time
 

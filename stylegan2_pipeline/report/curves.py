@@ -1,8 +1,8 @@
 """Which of a run's statistics stand together in a chart, and how a metric is drawn."""
 
 from stylegan2_pipeline.history import RunHistory
-from stylegan2_pipeline.report_charts import Chart, Line, short
-from stylegan2_pipeline.report_numbers import Curve
+from stylegan2_pipeline.report.charts import Chart, Line, short
+from stylegan2_pipeline.report.numbers import Curve
 
 PHASES = ("Gmain", "Dmain", "Greg", "Dreg")
 HEALTH = {  # chart -> (figures of Health/* in it, their names, level and its name, note)

@@ -11,8 +11,8 @@ from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.difficulty import Difficulty, describe_dataset
 from stylegan2_pipeline.history import RunHistory, read_object
 from stylegan2_pipeline.images import image_grid, save_image
-from stylegan2_pipeline.report_charts import finite
-from stylegan2_pipeline.report_pictures import CELL, Picture, UnreadablePicture, read_grid, sheet
+from stylegan2_pipeline.report.charts import finite
+from stylegan2_pipeline.report.pictures import CELL, Picture, UnreadablePicture, read_grid, sheet
 from torch_utils.errors import UserError
 from torch_utils.files import atomic_path
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from stylegan2_pipeline.report_charts import short
-from stylegan2_pipeline.report_pictures import Frame, Picture
+from stylegan2_pipeline.report.charts import short
+from stylegan2_pipeline.report.pictures import Frame, Picture
 
 SHOWN = (1024, 640)  # pixels to which small pictures are enlarged on the page, by whole numbers
 SIGNS = {"good": "✓ good", "watch": "! watch", "bad": "✗ bad"}
@@ -36,7 +36,7 @@ def readable(value: object) -> str:
 
 
 def asset(name: str) -> str:
-    return (resources.files("stylegan2_pipeline") / "report_assets" / name).read_text(encoding="utf-8")
+    return (resources.files("stylegan2_pipeline.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 def page(title: str, sections: Sequence[tuple[str, str, str]], head: str) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from stylegan2_pipeline.history import RunHistory, read_run
-from stylegan2_pipeline.report_charts import finite
-from stylegan2_pipeline.report_compare import compare_page, final_rows, reach_rows, setup_rows, shared_metrics
-from stylegan2_pipeline.report_numbers import Curve
-from stylegan2_pipeline.report_page import caveats_of, single_page
-from stylegan2_pipeline.report_run import RunView, Wanted, view_run
+from stylegan2_pipeline.report.charts import finite
+from stylegan2_pipeline.report.compare import compare_page, final_rows, reach_rows, setup_rows, shared_metrics
+from stylegan2_pipeline.report.numbers import Curve
+from stylegan2_pipeline.report.page import caveats_of, single_page
+from stylegan2_pipeline.report.run import RunView, Wanted, view_run
 from torch_utils.errors import UserError
 from torch_utils.files import atomic_path
 
