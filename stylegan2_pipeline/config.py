@@ -201,11 +201,11 @@ def network_kwargs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]
     return generator, discriminator
 
 
-def estimated_micro_batch(resolution: int, channel_base: int, memory_bytes: float) -> int:
-    """How many samples' activations fit the memory, from the sizes of the highest resolutions.
+def estimated_micro_batch(data: DataConfig, channel_base: int, channel_max: int, memory_bytes: float) -> int:
+    """How many samples at once the memory holds in float32; a closed form of memory_estimate, within a tenth of it.
 
-    A sample keeps about twelve feature maps of channel_base * resolution float32 at each of the two highest scales
-    (generator, discriminator, augmentation and their second order).
+    A sample keeps about nine copies of each resolution's feature maps, and 32 of the image.
     """
-    sample_bytes = 4.0 * 12 * 2 * channel_base * resolution * 1.5
-    return max(1, math.floor(memory_bytes / sample_bytes))
+    sides = [2**k for k in range(2, data.resolution.bit_length())]
+    maps = sum(min(channel_base // side, channel_max) * side**2 for side in sides)
+    return max(1, math.floor(memory_bytes / (4 * (9 * maps + 32 * data.num_channels * data.resolution**2))))

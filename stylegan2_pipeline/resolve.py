@@ -29,6 +29,7 @@ PUBLIC_NETWORKS = {  # names that --resume knows -> files in the transfer-learni
     "lsundog256": "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
 PUBLIC_FOLDER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
+CHANNEL_MAX = 512
 PUBLIC_MAPPING_LAYERS = 8  # of all of them
 
 
@@ -83,7 +84,7 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
     if channel_base < data.resolution:
         raise UserError(f"--cbase={channel_base} leaves no channels at {data.resolution}x{data.resolution}: give at "
                         f"least {data.resolution}; the preset's is {spec.channel_base}.")
-    batch_gpu = pick_batch_gpu(given, spec, batch, gpus, machine, channel_base, data.resolution)
+    batch_gpu = pick_batch_gpu(given, spec, batch, gpus, machine, channel_base, data)
     augment = pick_augment(given)
     config = TrainConfig(
         data=data,
@@ -91,7 +92,7 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
             mapping_layers=given.get("map_depth", PUBLIC_MAPPING_LAYERS if given.get("resume") in PUBLIC_NETWORKS
                                      else spec.mapping_layers),
             channel_base=channel_base,
-            channel_max=given.get("cmax", 512),
+            channel_max=given.get("cmax", CHANNEL_MAX),
             mbstd_group=largest_divisor(batch_gpu, given.get("mbstd_group", spec.mbstd_group)),
             d_architecture="orig" if cfg == "cifar" else "resnet",
             freeze_d=given.get("freezed", 0),
@@ -152,7 +153,7 @@ def pick_precision(given: dict[str, Any], machine: Machine) -> str:
 
 
 def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, machine: Machine, channel_base: int,
-                   resolution: int) -> int:
+                   data: DataConfig) -> int:
     """Samples at once on one device: as asked, as the preset has it on its own GPUs, or (CPU) what fits the memory."""
     share = batch // gpus
     if given.get("batch_gpu") == "auto" and machine.cuda_devices:
@@ -163,7 +164,8 @@ def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, m
                             f"of --batch={batch}.")
         return given["batch_gpu"]
     if not machine.cuda_devices:
-        return largest_divisor(share, estimated_micro_batch(resolution, channel_base, machine.memory / 2))
+        widest = given.get("cmax", CHANNEL_MAX)
+        return largest_divisor(share, estimated_micro_batch(data, channel_base, widest, machine.memory / 2))
     return largest_divisor(share, spec.batch // spec.ref_gpus)
 
 

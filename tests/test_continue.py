@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from test_train import ROOT, make_archive
 
+from stylegan2_pipeline import launch
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.commands.train import command
 from stylegan2_pipeline.training_state import states
@@ -149,6 +150,12 @@ def test_no_whole_state_is_said(gray, tmp_path, monkeypatch):
     assert "--resume=" in result.output
 
 
+@pytest.fixture
+def without_table(monkeypatch):
+    """Of what fits which GPU, which --dry-run prints as well and takes seconds to find out."""
+    monkeypatch.setattr(launch, "table", lambda config: "")
+
+
 @pytest.fixture(scope="module")
 def stopped(gray, tmp_path_factory):
     """A run that was stopped; tests only look at it."""
@@ -179,7 +186,7 @@ def test_what_would_change_the_result_is_refused(args, words, stopped, tmp_path)
     assert {path.name: path.read_bytes() for path in stopped.iterdir()} == before
 
 
-def test_what_is_told_and_kept_may_change(stopped, gray):
+def test_what_is_told_and_kept_may_change(stopped, gray, without_table):
     typed = ["--kimg=1", "--snap=7", "--tick=0.5", "--workers=0", "--metrics=none", "--batch=4", "--mirror=1",
              "--batch-gpu=2", f"--data={gray}", "--save-minutes=3", "--keep-last=2", "--dry-run"]
     result = run(f"--continue={stopped}", *typed)
@@ -191,7 +198,7 @@ def test_what_is_told_and_kept_may_change(stopped, gray):
     assert changed == {"schedule", "workers", "batch_gpu", "metrics", "best_metric"}
 
 
-def test_override_changes_what_is_named_and_no_more(stopped):
+def test_override_changes_what_is_named_and_no_more(stopped, without_table):
     result = run(f"--continue={stopped}", "--gamma=20", "--override", "--dry-run")
     new, old = json.loads(result.stdout), json.loads((stopped / "training_options.json").read_text())
     assert new["loss"] == old["loss"] | {"r1_gamma": 20.0}

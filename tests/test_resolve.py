@@ -74,9 +74,10 @@ def test_cpu_trains_in_float32_in_parts_that_fit_the_memory():
     config, _ = settle(Machine(0, 8e9))
     assert config.precision == "fp32" and config.batch == 8 and config.batch_gpu < 8
     assert config.networks.mbstd_group <= config.batch_gpu
-    assert estimated_micro_batch(64, 2048, 64e9) > 100 and estimated_micro_batch(1024, 32768, 1) == 1
+    assert estimated_micro_batch(data(64), 2048, 512, 64e9) > 100
+    assert estimated_micro_batch(data(1024), 32768, 512, 1) == 1
     note, = notes(config, {})
-    assert "groups of 1 images, not 4" in note and "--batch-gpu" in note
+    assert "groups of 2 images, not 4" in note and "--batch-gpu" in note
 
 
 def test_smaller_groups_of_the_minibatch_layer_are_said():

@@ -160,8 +160,12 @@ def test_partial_resume_is_refused(finished, gray, tmp_path):
     assert run(*args, "--allow-partial", "--metrics=none").exit_code == 0
 
 
-def test_dry_run_prints_the_settings_and_makes_nothing(gray, tmp_path):
+def test_dry_run_prints_the_settings_and_makes_nothing(gray, tmp_path, monkeypatch):
+    from stylegan2_pipeline import memory_estimate
+
+    monkeypatch.setattr(memory_estimate, "TABLE_RESOLUTIONS", ())  # this run's own takes long enough
     result = run("--data", gray, "--outdir", tmp_path / "runs", "--dry-run", "--batch=16")
+    assert "16 (this run)" in result.stderr and "24 GB" in result.stderr
     assert result.exit_code == 0 and not (tmp_path / "runs").exists()
     settings = json.loads(result.stdout)
     assert settings["batch"] == 16 and settings["data"]["resolution"] == 16
