@@ -11,23 +11,47 @@ Images to an archive
     archive              the dataset format: images and labels of a folder or zip
     sample_data          procedural images to try things on
 
-Training
+Training: what is computed
     config, resolve      every default and preset; options as typed -> settings
-    dataset, loader      archive -> uint8 images and labels, in an order that depends on the seed and position alone
+    dataset              archive -> uint8 images and labels
+    caching              where images wait: on the GPU, or in memory once a machine (shared_memory)
+    loader               batches in an order that depends on the seed and position alone
+    read_ahead           those read from the archive, by processes that may die (data_worker: one of them)
     latents              what a step draws for each sample
     augment, ada         the augmentation pipeline (augment_draws, augment_geometry, augment_color); its probability
                          (augment_sheets: pictures of what it does)
+    diffaugment          augments every image, for data too little even for ADA
     layers, networks     Generator and Discriminator (summary: a table of their layers)
     losses, ema          one pure function a phase; the moving average of the generator
-    training_step        the phases with their optimizers
-    training_loop        build, restore, and loop (launch: one process or one a GPU; run_folder: where to)
-    checkpoint, transfer snapshots; starting from somebody's weights (safe_pickle, download: where from)
-    reporting            log, statistics, TensorBoard
+    training_step        phases, parts and optimizers (phases, parts: what they are)
+    memory_estimate      what a step takes, gone through without computing
+    checkpoint, transfer snapshots; starting from somebody's weights (adaptation: to other channels and labels;
+                         safe_pickle, download: where from)
+
+Training: the run
+    launch, job          options -> a run, or one to go on with (continuing), in its folder (run_folder)
+    ranks, meeting       one process a device, by itself or under torchrun
+    training_loop        build, restore, and loop (clock: its time; telling: its words)
+    training_state       everything that a run needs to go on, in a file that proves itself (saving: when; what stays)
+    stopping, divergence signals; numbers that are none
+    maintenance          what happens at a tick (shared_sampling: its images, made by all ranks)
+    pictures, checkup    the same latents through training; their health
+    health               measurements without weights, and rules that name one flag to change
+    statistics           what a tick gathers on the device
+    reporting, run_files log, statistics and metrics in files that can go back to a saved state
+    live_view, live_panel the panel in a terminal (resources: what a run uses of the machine)
+    trackers             TensorBoard, Weights & Biases, MLflow
 
 From a trained network
     sampling, generation seeds -> z -> w -> uint8 images; the generate command's work
     evaluation           images -> numbers of metrics/
     images               pictures and grids
+
+Looking back at runs
+    history, run_settings  a run folder read back, also those of the public code; its settings in one vocabulary
+    report               one run, or two compared, as a page that loads nothing
+    difficulty           how hard a dataset is: copies, variety, sharpness, spectrum, floors
+    timelapse            a film of a run's pictures
 
 The machine
     doctor               what it has, what the operators run, what to mend (doctor_probes, doctor_operators find out)

@@ -98,7 +98,7 @@ def read_run(path: str | Path) -> RunHistory:
         for name, points in _points(file, problems).items():
             metrics[name] = sorted(metrics.get(name, []) + points, key=lambda point: point.kimg)
     health = list(_lines(path / "health.jsonl", problems))
-    settings = normalised(kind, options, path.resolve().name) | log_facts(path)
+    settings = normalised(kind, options, path.resolve().name) | log_facts(path) | environment(path)
     return RunHistory(
         path=path, kind=kind, options=options, settings=settings,
         ticks=[tick for line in _lines(path / "stats.jsonl", problems) if "Progress/kimg" in (tick := _tick(line))],
@@ -207,6 +207,13 @@ def _numbered(path: Path, pattern: str, name: str) -> list[tuple[float, Path]]:
     """(kimg, file) by kimg, of the files whose names hold it."""
     matches = ((re.fullmatch(name, file.name), file) for file in path.glob(pattern))
     return sorted((float(match[1]), file) for match, file in matches if match)
+
+
+def environment(path: Path) -> dict[str, str]:
+    """The software and hardware that a run of ours wrote down."""
+    told = read_object(path / "run.json").get("environment")
+    names = ("software", "hardware")
+    return {name: value for name in names if isinstance(told, dict) and isinstance(value := told.get(name), str)}
 
 
 def _grids(path: Path, kind: str) -> list[tuple[float, Path]]:

@@ -1,6 +1,7 @@
 """Starting a training run, or going on with one: look at the data and the machine, settle the options, train."""
 
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import click
 import torch
 
-from stylegan2_pipeline import ranks
+from stylegan2_pipeline import __version__, ranks
 from stylegan2_pipeline.config import DataConfig, TrainConfig
 from stylegan2_pipeline.continuing import check_data, continued_config, find_run, newest_unfinished, read_config
 from stylegan2_pipeline.dataset import ImageDataset
@@ -24,8 +25,9 @@ from stylegan2_pipeline.training_loop import train
 from stylegan2_pipeline.training_state import newest_good
 from torch_utils import distributed
 from torch_utils.errors import UserError
-from torch_utils.host import total_memory
+from torch_utils.host import cpu_model, total_memory
 from torch_utils.ops import native
+from torch_utils.text import format_bytes
 
 
 def open_dataset(path: str, cond: bool, subset: int | None, mirror: bool, seed: int) -> ImageDataset:
@@ -108,7 +110,7 @@ def plan(outdir: str, typed: dict[str, Any], machine: Machine, dry_run: bool, co
     compile_operators(config)
     run_dir = make_run_folder(outdir, name)
     (run_dir / "training_options.json").write_text(config.to_json() + "\n", encoding="utf-8")
-    RunRecord(typed, launch_id=ranks.launch_id()).write(run_dir)
+    RunRecord(typed, launch_id=ranks.launch_id(), environment=environment(config.device)).write(run_dir)
     return Job(config, run_dir)
 
 
@@ -148,6 +150,16 @@ def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry
     options = record.options | {name: value for name, value in typed.items() if value is not None}
     record.updated(options=options, finished=False, launch_id=ranks.launch_id() or record.launch_id).write(run_dir)
     return Job(config, run_dir, state)
+
+
+def environment(device: str) -> dict[str, str]:
+    """Software and hardware of a run, in words."""
+    hardware = f"{cpu_model()}, {format_bytes(total_memory())} of memory"
+    if device == "cuda":
+        gpu = torch.cuda.get_device_properties(0)
+        hardware = f"{gpu.name} with {format_bytes(gpu.total_memory)}, {hardware}"
+    software = f"stylegan2-pipeline {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    return {"software": software, "hardware": hardware}
 
 
 def show(config: TrainConfig) -> None:

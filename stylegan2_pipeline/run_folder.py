@@ -38,12 +38,16 @@ def make_run_folder(outdir: str | Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """run.json: what is known of a run besides its settings. options: as typed; launch_id: of the torchrun it is of."""
+    """run.json: what is known of a run besides its settings.
+
+    options: as typed; launch_id: of the torchrun that it is of; environment: software and hardware, in words.
+    """
 
     options: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
     cur_nimg: int = 0
     launch_id: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run_dir: Path) -> "RunRecord":

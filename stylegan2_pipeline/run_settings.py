@@ -59,6 +59,8 @@ SETTINGS = {  # name -> (what it is, where our options hold it, where those of t
     "deterministic":  ("Deterministic",             "deterministic",           ""),
     "workers":        ("Data workers",              "workers",                 "data_loader_kwargs.num_workers"),
     "device_name":    ("Trained on",                "",                        ""),
+    "hardware":       ("Hardware",                  "",                        ""),
+    "software":       ("Software",                  "",                        ""),
 }  # fmt: skip
 LABELS = {name: row[0] for name, row in SETTINGS.items()}
 _COUNTS = {"resolution", "channels", "num_images", "subset", "batch", "batch_gpu", "gpus", "channel_base",
@@ -67,7 +69,7 @@ _NUMBERS = {"total_kimg", "gamma", "pl_weight", "style_mixing", "lecam", "g_lr",
             "ada_kimg", "ema_kimg", "ema_rampup", "tick_kimg"}
 # Follow from the machine, or say nothing of how the run was to go.
 _NOT_A_CHOICE = {"data", "num_images", "resolution", "channels", "fingerprint", "batch_gpu", "device", "device_name",
-                 "workers", "cfg", "network", "mbstd_group", "conditional", "metrics"}
+                 "hardware", "software", "workers", "cfg", "network", "mbstd_group", "conditional", "metrics"}
 
 
 def kind_of(options: Mapping[str, Any]) -> str:
