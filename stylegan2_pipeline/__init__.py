@@ -30,7 +30,7 @@ Training: what is computed
 
 Training: the run
     launch, job          options -> a run, or one to go on with (continuing), in its folder (run_folder)
-    ranks, meeting       one process a device, by itself or under torchrun
+    ranks, rank_failures one process a device, here or under torchrun; what the first one died of
     training_loop        build, restore, and loop (clock: its time; telling: its words)
     training_state       everything that a run needs to go on, in a file that proves itself (saving: when; what stays)
     stopping, divergence signals; numbers that are none

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ import torch
 from stylegan2_pipeline import shared_memory
 from stylegan2_pipeline.dataset import ImageDataset
 from torch_utils import distributed
+from torch_utils.distributed import gather_objects
 from torch_utils.errors import UserError
 from torch_utils.host import available_memory, total_memory
 from torch_utils.text import format_bytes
@@ -25,7 +25,6 @@ GPU_SHARE = 0.1  # of its free memory, which --cache=auto gives to images; netwo
 RAM_SHARE = 0.5
 CHUNK_BYTES = 64 << 20
 
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def cache_dataset(dataset: ImageDataset, mode: str, device: torch.device) -> str
     """
     if mode == "none":
         return from_archive("--cache=none")
-    hosts = gather(Host(host_name(), available_memory(), total_memory()))
+    hosts = gather_objects(Host(host_name(), available_memory(), total_memory()))
     here = [rank for rank, host in enumerate(hosts) if host.name == hosts[distributed.rank()].name]
     size, free = dataset.nbytes, min(hosts[rank].free for rank in here)
     if mode == "ram" and size > (total := min(host.total for host in hosts)):
@@ -74,15 +73,6 @@ def host_name() -> str:
     return name
 
 
-def gather(value: V) -> list[V]:
-    """Of every rank, in their order."""
-    if distributed.world_size() == 1:
-        return [value]
-    values: list[V | None] = [None] * distributed.world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values  # type: ignore[return-value]
-
-
 def together(action: Callable[[], None]) -> None:
     """Does it on every rank; when any raises UserError, all do."""
     error = None
@@ -90,7 +80,7 @@ def together(action: Callable[[], None]) -> None:
         action()
     except UserError as caught:
         error = caught.format_message()
-    if (found := next(filter(None, gather(error)), None)) is not None:
+    if (found := next(filter(None, gather_objects(error)), None)) is not None:
         raise UserError(found)
 
 
@@ -112,12 +102,12 @@ def shared_pixels(dataset: ImageDataset, here: list[int], wanted: bool) -> np.nd
     shape = (dataset.n_raw, *dataset.image_shape)
     is_first = wanted and distributed.rank() == here[0]
     fd = shared_memory.create(dataset.nbytes) if is_first else -1
-    path = gather(shared_memory.lend(fd))[here[0]]
+    path = gather_objects(shared_memory.lend(fd))[here[0]]
     if wanted and not is_first:
         with suppress(OSError):
             fd = shared_memory.borrow(path)
     pixels = shared_memory.view(fd, shape) if fd >= 0 else None
-    opened = gather(pixels is not None)  # nobody needs the path from here on
+    opened = gather_objects(pixels is not None)  # nobody needs the path from here on
     if fd >= 0:
         os.close(fd)
     return pixels if all(opened[rank] for rank in here) else None

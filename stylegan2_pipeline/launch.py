@@ -22,7 +22,7 @@ from stylegan2_pipeline.resolve import Machine, notes, resolve
 from stylegan2_pipeline.run_folder import RunRecord, is_held, make_run_folder
 from stylegan2_pipeline.trackers import check_trackers
 from stylegan2_pipeline.training_loop import train
-from stylegan2_pipeline.training_state import newest_good
+from stylegan2_pipeline.training_state import newest_good, states
 from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.host import cpu_model, total_memory
@@ -120,7 +120,7 @@ def plan_again(outdir: str, given: dict[str, Any], machine: Machine) -> Job | No
         run_dir = newest_unfinished(Path(outdir))
     except UserError:
         return None
-    again = ranks.restarted(RunRecord.read(run_dir).launch_id)
+    again = ranks.restarted(RunRecord.read(run_dir).launch_id) and states(run_dir)
     return plan_to_continue(run_dir, given, machine, dry_run=False, override=False) if again else None
 
 

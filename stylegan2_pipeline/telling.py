@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from stylegan2_pipeline import ranks
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.stopping import name as signal_name
 from stylegan2_pipeline.summary import summarize
@@ -65,4 +66,5 @@ def stopped(number: int, cur_nimg: int, run_dir: Path, saved: bool) -> str:
 
 
 def continue_command(run_dir: Path) -> str:
-    return f"python train.py --continue={shlex.quote(str(run_dir))}"
+    program = "torchrun ... train.py" if ranks.under_torchrun() else "python train.py"
+    return f"{program} --continue={shlex.quote(str(run_dir))}"

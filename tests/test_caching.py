@@ -99,7 +99,7 @@ def on_ranks(count, monkeypatch, action):
         meeting.wait()
         return values
 
-    monkeypatch.setattr(caching, "gather", gather)
+    monkeypatch.setattr(caching, "gather_objects", gather)
     results = [None] * count
 
     def run(rank):
