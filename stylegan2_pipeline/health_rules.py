@@ -20,7 +20,7 @@ EARLY_TICKS = WINDOW + PATIENCE - 1  # after them: the least that any alarm need
 # Limits of alarms: where one begins, and where it ends.
 SIGNS_WATCH, SIGNS_BAD = (0.85, 0.75), (0.9, 0.8)  # r_t
 GAP_WATCH, GAP = (3.5, 3.0), (5.0, 4.0)  # mean scores of D, of reals less those of fakes
-DIVERSITY = (0.4, 0.5)  # parts of the data's
+DIVERSITY = (0.35, 0.45)  # parts of the data's
 DISTINCT = (0.3, 0.4)
 NEAREST_PAIR = (0.3, 0.4)
 VARIETY = (0.2, 0.3)
