@@ -5,7 +5,7 @@ The numbers in capitals, and where each comes from, are explained in docs/health
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stylegan2_pipeline.health_facts import NOTHING, Facts, Verdict, of_flag, percent, steadier, stronger_r1
@@ -62,18 +62,20 @@ def judge(ticks: Sequence[Mapping[str, Any]], metrics: Mapping[str, Sequence[tup
 
 def overfitting(history: History, facts: Facts) -> Verdict | None:
     """D knows the training images by heart: its sign is positive on nearly all of them (ADA, section 3)."""
-    signs, gap = arisen(history, "Loss/signs/real", SIGNS_WATCH, AHEAD_STEPS, facts), score_gap(history)
+    signs = arisen(history, lambda ticks: ticks.smooth("Loss/signs/real"), SIGNS_WATCH, AHEAD_STEPS, facts)
+    gap = arisen(history, score_gap, GAP, AHEAD_STEPS, facts)
     by_heart = alarm(signs, *SIGNS_BAD)
-    apart = alarm(gap, *GAP_WATCH) or not gap
-    sure = alarm(gap, *GAP) and signs[-1:] > [facts.target]
+    apart = alarm(score_gap(history), *GAP_WATCH) or not score_gap(history)
+    sure = alarm(gap, *GAP) and history.now("Loss/signs/real") > facts.target
     if not (by_heart or sure or (apart and alarm(signs, *SIGNS_WATCH))):
         return None
     p, rising = history.now("Progress/augment"), climbs(history, facts)
-    evidence = f"r_t {signs[-1]:.2f} (watched from {SIGNS_WATCH[0]}, bad from {SIGNS_BAD[0]})"
+    signs_now = history.now("Loss/signs/real")
+    evidence = f"r_t {signs_now:.2f} (watched from {SIGNS_WATCH[0]}, bad from {SIGNS_BAD[0]})"
     evidence += f", score gap {gap[-1]:.1f} (watched from {GAP[0]:g})" if gap else ""
     if facts.augment == "ada":
         evidence += f", p {p:.3f} of target r_t {facts.target:g}"
-    sentence = f"The discriminator knows the training images by heart: it takes {_right(signs[-1])} of them for real."
+    sentence = f"The discriminator knows the training images by heart: it takes {_right(signs_now)} of them for real."
     if rising:
         sentence += " The augmentation is still growing against it."
     return Verdict("overfitting", "bad" if by_heart and not rising else "watch", sentence, against_overfitting(facts),
@@ -162,25 +164,29 @@ def gradient_alarms(history: History) -> list[tuple[str, list[float], tuple[floa
 
 def image_alarms(history: History, facts: Facts) -> list[tuple[str, list[float], tuple[float, float]]]:
     """Images that leave the range of the data: from where they were in it, or ought to be."""
+    def images(key: str, limit: tuple[float, float]) -> list[float]:
+        return arisen(history, lambda ticks: [abs(x) for x in ticks.smooth(key)], limit, LATE_STEPS, facts)
+
     limits = [
         ("brightness away from the data's", "Health/brightness", BRIGHTNESS),
         ("contrast against the data's", "Health/contrast", CONTRAST_HIGH),
         ("contrast against the data's", "Health/contrast", CONTRAST_LOW),
     ]
-    return [(name, arisen(history, key, limit, LATE_STEPS, facts), limit) for name, key, limit in limits]
+    return [(name, images(key, limit), limit) for name, key, limit in limits]
 
 
-def arisen(history: History, name: str, limit: tuple[float, float], steps: int, facts: Facts) -> list[float]:
-    """Absolute medians from the first that is within the limit; if none is, those after so many steps.
+def arisen(history: History, series: Callable[[History], list[float]], limit: tuple[float, float], steps: int,
+           facts: Facts) -> list[float]:
+    """The values of a series from the first that is within the limit; if none is, those after so many steps.
 
     What was beyond a limit from the start may be the beginning of any run; what came to be so, or stays so, is not.
     """
     on, off = limit
-    values = [abs(x) for x in history.smooth(name)]
+    values = series(history)
     for i, value in enumerate(values):
         if value < off < on or value > off > on:
             return values[i:]
-    return [abs(x) for x in history.since(steps * facts.batch / 1000).smooth(name)]
+    return series(history.since(steps * facts.batch / 1000))
 
 
 def swings(losses: Sequence[float]) -> list[float]:
