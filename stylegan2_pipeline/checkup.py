@@ -9,18 +9,18 @@ import numpy as np
 from torch import Tensor
 
 from stylegan2_pipeline.config import TrainConfig
-from stylegan2_pipeline.health import HealthProbe
-from stylegan2_pipeline.health_rules import Facts, Verdict, judge
+from stylegan2_pipeline.health.probe import HealthProbe
+from stylegan2_pipeline.health.rules import Facts, Verdict, judge
 from stylegan2_pipeline.history import read_run
 
 
 class Checkup:
     """What has been measured so far, in memory and (through the log) in the run folder."""
 
-    def __init__(self, config: TrainConfig, reals: np.ndarray, run_dir: Path) -> None:
-        """reals uint8 [N,C,H,W]. A run that goes on finds its history in run_dir."""
+    def __init__(self, config: TrainConfig, probe: HealthProbe, run_dir: Path) -> None:
+        """A run that goes on finds its history in run_dir."""
         self.facts = Facts.of(asdict(config))
-        self.probe = HealthProbe(reals)
+        self.probe = probe
         self.ticks: list[dict[str, float]] = []
         self.metrics: dict[str, list[tuple[float, float]]] = {}
         if (run_dir / "stats.jsonl").exists():
@@ -33,11 +33,11 @@ class Checkup:
     @property
     def memory(self) -> Tensor | None:
         """What the next measurement is compared with besides the data; part of the training state."""
-        return self.probe._before
+        return self.probe.before
 
     @memory.setter
     def memory(self, images: Tensor | None) -> None:
-        self.probe._before = images
+        self.probe.before = images
 
     def measure(self, fakes: np.ndarray) -> dict[str, float]:
         """Health/* of images of fixed latents, uint8 [N,C,H,W]."""

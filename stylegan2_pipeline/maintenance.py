@@ -12,6 +12,7 @@ from stylegan2_pipeline.checkpoint import save_snapshot
 from stylegan2_pipeline.checkup import Checkup
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.evaluation import evaluate
+from stylegan2_pipeline.health.probe import HealthProbe
 from stylegan2_pipeline.images import save_image
 from stylegan2_pipeline.pictures import Grid
 from stylegan2_pipeline.reporting import RunLog
@@ -33,6 +34,7 @@ class Maintenance:
                                                                                    log)
         self.metrics = metrics
         self.snapshot: Path | None = None
+        self.probe = HealthProbe(grid.health_reals())
         self.checkup: Checkup
 
     def state(self) -> dict[str, Any]:
@@ -40,10 +42,10 @@ class Maintenance:
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """To a state and the log that goes with it; None: the beginning."""
-        self.checkup = Checkup(self.config, self.grid.health_reals, self.run_dir)
+        self.checkup = Checkup(self.config, self.probe, self.run_dir)
         if state is not None:
             self.snapshot = Path(state["snapshot"]) if state["snapshot"] else None
-            self.checkup.memory = state["health"]
+        self.checkup.memory = state["health"] if state else None
 
     def begin(self) -> None:
         """The pictures of a run that has not begun."""

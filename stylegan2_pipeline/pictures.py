@@ -12,6 +12,7 @@ from stylegan2_pipeline.training_step import Trainer
 from torch_utils.seeding import derive_seed
 
 HEALTH_REALS = 256
+HEALTH_BYTES = 2**28
 HEALTH_FAKES = {"cuda": 64, "cpu": 32}
 
 
@@ -29,7 +30,12 @@ class Grid:
         self.c = torch.from_numpy(np.stack([dataset.label(int(i)) for i in order[:self.count]]))
         self.z = torch.from_numpy(random.randn(self.count, trainer.G.z_dim))
         self.health_count = min(HEALTH_FAKES[trainer.device.type], self.count)
-        self.health_reals = np.stack([dataset.image(int(i)) for i in order[:HEALTH_REALS]])
+        self._order = order
+
+    def health_reals(self) -> np.ndarray:
+        """uint8 [N,C,H,W] of random real images to measure others against; fewer where they are large."""
+        count = min(HEALTH_REALS, max(HEALTH_BYTES // self.reals[0].nbytes, 32))
+        return np.stack([self.dataset.image(int(i)) for i in self._order[:count]])
 
     @torch.no_grad()
     def make(self, start: int, count: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from pictures import heads, sticks
 
 from stylegan2_pipeline.augment import AUGPIPES, AugmentPipe
-from stylegan2_pipeline.health import HealthProbe, effective_number, nearest_distances, small_images
+from stylegan2_pipeline.health.probe import HealthProbe, effective_number, nearest_distances, small_images
 
 
 def augmented(images, pipe, p, seed=1000):

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylegan2_pipeline.config import AugmentConfig, DataConfig, LossConfig, OptimizerConfig, TrainConfig
-from stylegan2_pipeline.health_facts import Facts
-from stylegan2_pipeline.health_rules import LATE_STEPS, judge
-from stylegan2_pipeline.health_series import History, alarm, medians, points_of, slope
+from stylegan2_pipeline.health.facts import Facts
+from stylegan2_pipeline.health.rules import LATE_STEPS, judge
+from stylegan2_pipeline.health.series import History, alarm, medians, points_of, slope
 
 RECORDED = sorted((Path(__file__).parent / "health").glob("*.json"))
 WELL = {
@@ -77,7 +77,7 @@ WRONG = [  # what is wrong, settings, the rule, its level, its advice
     (dict(augment=0.7, leak_color=0.6), dict(augment="fixed", p=0.7), "leaking", "watch", "--p=0.4 (now 0.7)"),
     (dict(augment=0.0, leak_color=0.6), dict(augment="diffaugment"), "leaking", "bad",
      "--aug=ada (now diffaugment)"),
-    (dict(nearest_real=0.2), {}, "copying", "watch", "--mirror=1 (now 0)"),
+    (dict(nearest_real=0.2), {}, "copying", "watch", "--mirror=1 (now 0), where left and right do not matter"),
     (dict(nearest_real=0.2), dict(mirror=True), "copying", "watch", "--gamma=20 (now 10)"),
     (dict(change=0.001), dict(g_lr=1e-5), "stalled", "bad", "--glr=0.0025 (now 1e-05)"),
 ]

@@ -15,8 +15,8 @@ from stylegan2_pipeline.config import (
     OptimizerConfig,
     TrainConfig,
 )
-from stylegan2_pipeline.health import HealthProbe
-from stylegan2_pipeline.health_rules import Facts, judge
+from stylegan2_pipeline.health.probe import HealthProbe
+from stylegan2_pipeline.health.rules import Facts, judge
 from stylegan2_pipeline.images import to_uint8
 from stylegan2_pipeline.sample_data.cigarette import render_cigarette
 from stylegan2_pipeline.training_step import Trainer

@@ -10,8 +10,8 @@ import run_folders
 from run_folders import ADA_OPTIONS, STYLEGAN3_OPTIONS, measurement, own_options, own_run, public_run, tick, write_lines
 
 from stylegan2_pipeline.config import TrainConfig
-from stylegan2_pipeline.health_facts import Facts
-from stylegan2_pipeline.health_rules import judge
+from stylegan2_pipeline.health.facts import Facts
+from stylegan2_pipeline.health.rules import judge
 from stylegan2_pipeline.history import read_run
 from stylegan2_pipeline.run_settings import (
     SETTINGS,

@@ -12,8 +12,8 @@ import torch
 from metrics.diversity import embed, mean_pair_ms_ssim, vendi_score
 from metrics.frechet import reduced_pixels
 from stylegan2_pipeline.difficulty import radial_spectrum
-from stylegan2_pipeline.health_facts import Facts
-from stylegan2_pipeline.health_rules import judge
+from stylegan2_pipeline.health.facts import Facts
+from stylegan2_pipeline.health.rules import judge
 from stylegan2_pipeline.history import RunHistory, number
 from stylegan2_pipeline.report.charts import Points
 from stylegan2_pipeline.report.difficulty import Described, difficulty_of

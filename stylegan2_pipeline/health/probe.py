@@ -1,6 +1,6 @@
 """Measurements of a run's health from its images: generated from latents that stay the same, against the data.
 
-No network weights are needed, and no more than a fraction of a second. health_rules judges them.
+No network weights are needed, and no more than a fraction of a second. rules judges them.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metrics.frechet import reduced_pixels
-from stylegan2_pipeline.health_leaks import gauges, luma
+from stylegan2_pipeline.health.leaks import gauges, luma
 
 CHUNK = 8  # images made small at a time, which bounds the memory of large ones
 MAX_ROWS = 128  # of an image at full resolution, for what is counted there
@@ -35,7 +35,7 @@ class HealthProbe:
         self._extreme = extreme_share(reals)
         self._sharpness = sharpness(reals)
         self._gauges = gauges(self._reals)
-        self._before: Tensor | None = None
+        self.before: Tensor | None = None  # the images of the last call, small; a run that goes on puts them back
 
     def measure(self, fakes: np.ndarray) -> dict[str, float]:
         """Figures of uint8 images [M,C,H,W] under the names of docs/health.md, all finite.
@@ -47,10 +47,10 @@ class HealthProbe:
         images = small_images(fakes)
         figures = self._diversity(images) | self._appearance(images, fakes)
         figures |= {f"Health/leak_{gauge.name}": gauge(images) for gauge in self._gauges}
-        if self._before is not None and self._before.shape == images.shape:
-            moved = (images - self._before).flatten(1).norm(dim=1).mean().item()
+        if self.before is not None and self.before.shape == images.shape:
+            moved = (images - self.before).flatten(1).norm(dim=1).mean().item()
             figures["Health/change"] = ratio(moved, self._spread)
-        self._before = images
+        self.before = images
         return {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def _diversity(self, images: Tensor) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stylegan2_pipeline.health_facts import NOTHING, Facts, Verdict, of_flag
-from stylegan2_pipeline.health_series import History, Point, alarm, points_of, slope
+from stylegan2_pipeline.health.facts import NOTHING, Facts, Verdict, of_flag
+from stylegan2_pipeline.health.series import History, Point, alarm, points_of, slope
 
 STILL = (0.005, 0.01)  # change of an image between ticks, in parts of the data's spread: alarm, and its end
 SPAN = 5  # measurements that a trend is taken from, and without a new best after which one is said to worsen
@@ -29,6 +29,10 @@ def main_metric(metrics: Mapping[str, Sequence[tuple[Any, Any]]], facts: Facts) 
     return max(usual, key=lambda name: len(metrics[name]), default=None)
 
 
+def in_short(value: float) -> str:
+    return f"{value:+,.0f}" if abs(value) >= 10 else f"{value:+.2g}"
+
+
 def judge_trend(name: str, points: Sequence[Point], history: History, facts: Facts) -> Verdict | None:
     """Improving, flat or worse by the last measurements; None for too few."""
     if len(points) < SPAN:
@@ -40,7 +44,7 @@ def judge_trend(name: str, points: Sequence[Point], history: History, facts: Fac
     unit = max(abs(best), 1e-9)
     changes = [gain * span / unit for gain, span in zip(gains, spans, strict=True)]
     evidence = (f"{name} {points[-1][1]:.4g} at {points[-1][0]:g} kimg, best {best:.4g} at {best_kimg:g}, gain "
-                f"{100 * gains[-1] / unit * 100:+.3g} % per 100 kimg")
+                f"{in_short(100 * 100 * gains[-1] / unit)} % per 100 kimg")
     since_best = [sign * (best - value) / unit for kimg, value in points if kimg > best_kimg]
     if len(since_best) >= SPAN and min(since_best[-SPAN:]) > NOISE:
         return Verdict("worsening", "bad", f"{name} has been worse for {len(since_best)} measurements than at "

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stylegan2_pipeline.health_facts import NOTHING, Facts, Verdict, of_flag, percent, steadier, stronger_r1
-from stylegan2_pipeline.health_progress import judge_progress
-from stylegan2_pipeline.health_series import PATIENCE, WINDOW, History, alarm, medians, number
+from stylegan2_pipeline.health.facts import NOTHING, Facts, Verdict, of_flag, percent, steadier, stronger_r1
+from stylegan2_pipeline.health.progress import judge_progress
+from stylegan2_pipeline.health.series import PATIENCE, WINDOW, History, alarm, medians, number
 
 GRACE_STEPS = 100  # steps that no rule looks at: an untrained pair of networks swings
 AHEAD_STEPS = 500  # up to which D may be ahead of G without having learnt by heart
@@ -255,7 +255,8 @@ def copying(history: History, facts: Facts) -> Verdict | None:
     distance = history.smooth("Health/nearest_real")
     if not alarm(distance, *COPIES):
         return None
-    advice = against_overfitting(facts) if facts.mirror else of_flag("mirror", 1, facts.mirror)
+    mirror = of_flag("mirror", 1, facts.mirror) + ", where left and right do not matter"
+    advice = against_overfitting(facts) if facts.mirror else mirror
     return Verdict("copying", "watch", "Generated images repeat training images: they are nearer to them than these "
                    "are to each other.", advice, f"nearest_real {distance[-1]:.2f} (alarm below {COPIES[0]})")
 
