@@ -57,7 +57,7 @@ def pack(net: nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
 def save_snapshot(path: Path, networks: dict[str, nn.Module], kwargs: dict[str, dict[str, Any]], **about: Any) -> None:
     """networks G, D, G_ema with the constructor arguments of each; about: the other fields of Snapshot."""
     packed = {name: pack(net, kwargs[name]) for name, net in networks.items()}
-    with atomic_path(path) as partial, open(partial, "wb") as file:
+    with atomic_path(path, durable=True) as partial, open(partial, "wb") as file:
         pickle.dump({"format": FORMAT, **packed, **about}, file, protocol=4)
 
 

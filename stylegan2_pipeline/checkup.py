@@ -26,7 +26,8 @@ class Checkup:
         if (run_dir / "stats.jsonl").exists():
             history = read_run(run_dir)
             self.ticks = [dict(tick) for tick in history.ticks]
-            self.metrics = {name: [(point.kimg, point.value) for point in points]
+            self.metrics = {name: [(point.kimg, point.value) for point in points
+                                   if "cur_nimg" in point.raw]  # else measured by hand, on other numbers of images
                             for name, points in history.metrics.items()}
         self._told: list[tuple[str, str]] = []
 

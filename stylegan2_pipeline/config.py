@@ -7,7 +7,10 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from torch_utils.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,11 @@ class TrainConfig:
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
+
+    def write(self, run_dir: Path) -> None:
+        """Whole or not at all. Raises UserError where the disk is full."""
+        with atomic_path(run_dir / "training_options.json", durable=True) as partial:
+            partial.write_text(self.to_json() + "\n", encoding="utf-8")
 
     @classmethod
     def from_json(cls, text: str) -> "TrainConfig":

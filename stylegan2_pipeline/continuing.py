@@ -1,12 +1,15 @@
 """Going on with a run: which one, with which settings, and what may not change."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stylegan2_pipeline.config import DataConfig, TrainConfig
-from stylegan2_pipeline.resolve import Machine, largest_divisor, resolve
+from stylegan2_pipeline.resolve import Machine, resolve
 from stylegan2_pipeline.run_folder import RunRecord, is_held
+from stylegan2_pipeline.training_state import states
 from torch_utils.errors import UserError
 
 # Options that change what is told and kept, how long or on what the run trains, but not what it computes (the number
@@ -34,11 +37,26 @@ def find_run(wanted: str, outdir: str) -> Path:
     return run_dir
 
 
+def by_time(outdir: Path) -> list[Path]:
+    """The run folders under outdir, that saved last first."""
+    found = {path: path.stat().st_mtime for path in outdir.glob("*/run.json")}
+    return [path.parent for path in sorted(found, key=lambda path: (found[path], path), reverse=True)]
+
+
+def started_before(outdir: Path, is_ours: Callable[[str | None], bool]) -> Path | None:
+    """The newest unfinished run whose launch_id is ours, whatever else there is under outdir."""
+    for run in by_time(outdir):
+        with contextlib.suppress(UserError):
+            record = RunRecord.read(run)
+            if not record.finished and is_ours(record.launch_id) and states(run):
+                return run
+    return None
+
+
 def newest_unfinished(outdir: Path) -> Path:
     """Raises UserError, naming what there is, when there is none."""
-    found = {path: path.stat().st_mtime for path in outdir.glob("*/run.json")}
-    runs = [path.parent for path in sorted(found, key=lambda path: (found[path], path), reverse=True)]
-    unfinished = [run for run in runs if not RunRecord.read(run).finished]
+    runs = by_time(outdir)
+    unfinished = [run for run in runs if states(run) and not is_finished(run)]
     for run in unfinished:
         if not is_held(run):
             return run
@@ -46,6 +64,13 @@ def newest_unfinished(outdir: Path) -> Path:
         raise UserError(f"--continue: {unfinished[0]} is being trained by another process. Wait for it, or stop it.")
     done = f"{runs[0]} is finished: --continue={runs[0]} --kimg=MORE trains it longer" if runs else "there is no run"
     raise UserError(f"--continue: no unfinished run under --outdir={outdir}; {done}.")
+
+
+def is_finished(run_dir: Path) -> bool:
+    """A folder whose run.json is damaged counts as unfinished: whoever goes on with it is told."""
+    with contextlib.suppress(UserError):
+        return RunRecord.read(run_dir).finished
+    return False
 
 
 def read_config(run_dir: Path) -> TrainConfig:
@@ -72,7 +97,8 @@ def continued_config(run_dir: Path, old: TrainConfig, typed: dict[str, Any], dat
     Raises UserError naming the option where it would change the result, unless `override`, or can never be changed.
     """
     before = RunRecord.read(run_dir).options
-    new = {name: value for name, value in typed.items() if value is not None and before.get(name) != value}
+    new = {name: value for name, value in typed.items() if value is not None and before.get(name) != value
+           and not (name in FIXED and value == fixed_value(name, old))}
     if bad := [name for name in new if name in FIXED]:
         raise UserError(f"--continue: {words(bad, new)} cannot be changed in a run ({was(bad, before)} there). Leave "
                         f"it out, or start a new run from its weights with --resume={run_dir}.")
@@ -81,22 +107,33 @@ def continued_config(run_dir: Path, old: TrainConfig, typed: dict[str, Any], dat
     if (old.device == "cuda") > bool(machine.cuda_devices) and "device" not in new:
         raise UserError("--continue: the run was trained on a CUDA device, and there is none here. --device=cpu "
                         "--override goes on without, with numbers that round differently.")
-    changing = [name for name in new if name not in FREE]
+    kept = {name: value for name, value in before.items() if name == "cfg" or name not in (*FIXED, *APART)}
+    kept |= {"gpus": old.num_gpus, "device": old.device}
+    apart = {name: new.pop(name) for name in APART if name in new}
+    here = as_if(machine, old, new.get("device", old.device))
+    base, _ = resolve(kept, old.data, as_if(machine, old, old.device))
+    changing = [name for name, value in new.items() if name not in FREE
+                and resolve(kept | {name: value}, old.data, here)[0] != base]
     if changing and not override:
         raise UserError(f"--continue: {words(changing, new)} would change the result ({was(changing, before)} in the "
                         f"run). Leave it out, or add --override to go on with it all the same.")
-    kept = {name: value for name, value in before.items() if name == "cfg" or name not in (*FIXED, *APART)}
-    apart = {name: new.pop(name) for name in APART if name in new}
-    base, _ = resolve(kept | {"device": old.device}, old.data, as_if(machine, old.device))
-    device = new.get("device", old.device)
-    config, _ = resolve(kept | new | {"device": device}, old.data, as_if(machine, device, old.device))
+    config, _ = resolve(kept | new, old.data, here)
     merged = with_changes(old, base, config)
-    return share(dataclasses.replace(merged, data=dataclasses.replace(old.data, path=data.path)), apart, machine)
+    moved = dataclasses.replace(merged, data=dataclasses.replace(old.data, path=data.path))
+    return share(moved, apart, machine, override)
 
 
-def as_if(machine: Machine, *devices: str) -> Machine:
-    """The machine with a CUDA device where one of these is cuda and was there when the run began."""
-    return dataclasses.replace(machine, cuda_devices=max(machine.cuda_devices, int(devices[-1] == "cuda")))
+def fixed_value(name: str, old: TrainConfig) -> object:
+    """What a run has for an option that decides which networks and data there are."""
+    return {"cfg": old.cfg, "cbase": old.networks.channel_base, "cmax": old.networks.channel_max,
+            "map_depth": old.networks.mapping_layers, "mbstd_group": old.networks.mbstd_group,
+            "cond": bool(old.data.label_dim), "subset": old.data.subset, "mirror": old.data.mirror,
+            "freezed": old.networks.freeze_d, "resume": old.resume, "allow_partial": old.allow_partial}[name]
+
+
+def as_if(machine: Machine, old: TrainConfig, device: str) -> Machine:
+    """The machine with as many CUDA devices as the run began with, where it is to see any."""
+    return dataclasses.replace(machine, cuda_devices=max(machine.cuda_devices, old.num_gpus) if device == "cuda" else 0)
 
 
 def with_changes(old: Any, base: Any, new: Any) -> Any:
@@ -111,7 +148,7 @@ def with_changes(old: Any, base: Any, new: Any) -> Any:
     return dataclasses.replace(old, **changes)
 
 
-def share(config: TrainConfig, typed: dict[str, Any], machine: Machine) -> TrainConfig:
+def share(config: TrainConfig, typed: dict[str, Any], machine: Machine, override: bool) -> TrainConfig:
     """The same batch on as many GPUs, in such parts, as were typed."""
     gpus = typed.get("gpus", config.num_gpus)
     if config.batch % gpus:
@@ -119,9 +156,15 @@ def share(config: TrainConfig, typed: dict[str, Any], machine: Machine) -> Train
     if config.device == "cuda" and gpus > machine.cuda_devices:
         raise UserError(f"--gpus={gpus}: this machine has {machine.cuda_devices} CUDA device(s).")
     most = typed.get("batch_gpu", config.batch_gpu)
-    size = config.batch // gpus if most == "auto" else largest_divisor(config.batch // gpus, most)
-    if "batch_gpu" in typed and most not in ("auto", size):
-        raise UserError(f"--batch-gpu={most} does not divide the {config.batch // gpus} images of each GPU.")
+    part, group = config.batch // gpus, config.networks.mbstd_group
+    sizes = [size for size in range(1, part + 1) if part % size == 0 and (most == "auto" or size <= most)]
+    size = max(sizes) if isinstance(typed.get("batch_gpu"), int) else max(sizes, key=lambda n: (n % group == 0, n))
+    if isinstance(most, int) and "batch_gpu" in typed and size != most:
+        raise UserError(f"--batch-gpu={most} does not divide the {part} images of each GPU.")
+    if size % group and not override:
+        raise UserError(f"--continue: parts of {size} images do not hold whole minibatch deviation groups of {group}, "
+                        f"which the run has: that would change the result. Choose --gpus and --batch-gpu so that each "
+                        f"part is a multiple of {group}, or add --override to go on with smaller groups.")
     return dataclasses.replace(config, num_gpus=gpus, batch_gpu=size)
 
 

@@ -1,8 +1,12 @@
-"""The device a command runs on, from what its --device says."""
+"""The device a command runs on, from what its --device says; what is set for a whole process."""
+
+import os
 
 import torch
 
+from stylegan2_pipeline.config import TrainConfig
 from torch_utils.errors import UserError
+from torch_utils.host import keep_freed_memory
 
 
 def chosen_device(name: str | None) -> torch.device:
@@ -17,3 +21,15 @@ def chosen_device(name: str | None) -> torch.device:
         here = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise UserError(f"--device={name} cannot be used here. There is: {here}.") from error
     return device
+
+
+def prepare(config: TrainConfig) -> None:
+    """Process-wide settings of torch for a run."""
+    keep_freed_memory()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first handle is made
+    torch.backends.cudnn.benchmark = config.benchmark
+    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+    torch.backends.cudnn.allow_tf32 = config.allow_tf32
+    torch.backends.cudnn.deterministic = config.deterministic
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)

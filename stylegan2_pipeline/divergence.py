@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stylegan2_pipeline.config import TrainConfig
-from stylegan2_pipeline.phases import Phase
+from stylegan2_pipeline.phases import Phase, is_out_of_memory
 from stylegan2_pipeline.training_step import Trainer
 
 BAD_GRADIENTS_IN_A_ROW = 50  # single ones are replaced and counted, as published
@@ -51,7 +51,12 @@ def describe(ailment: Ailment, trainer: Trainer, real: Tensor, real_c: Tensor) -
         where = parameter_at(phase, int(trainer.trouble.first[ailment.phases[0]]))
         return (f"The gradient of {names} was not finite in {ailment.gradient_run} steps in a row, first in "
                 f"{network_name(trainer, phase.network)}.{where}")
-    origin = locate(trainer, phase, real, real_c)
+    try:
+        origin = locate(trainer, phase, real, real_c)
+    except RuntimeError as error:  # it holds more at once than training does
+        if not is_out_of_memory(error):
+            raise
+        origin = None
     return f"The loss of {names} became infinite or not a number" + (f", first in {origin}" if origin else "")
 
 

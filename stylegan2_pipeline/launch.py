@@ -13,8 +13,9 @@ import torch
 
 from stylegan2_pipeline import __version__, ranks
 from stylegan2_pipeline.config import DataConfig, TrainConfig
-from stylegan2_pipeline.continuing import check_data, continued_config, find_run, newest_unfinished, read_config
+from stylegan2_pipeline.continuing import check_data, continued_config, find_run, read_config, started_before
 from stylegan2_pipeline.dataset import ImageDataset
+from stylegan2_pipeline.devices import prepare
 from stylegan2_pipeline.download import fetch
 from stylegan2_pipeline.job import Job
 from stylegan2_pipeline.memory_estimate import table
@@ -22,7 +23,7 @@ from stylegan2_pipeline.resolve import Machine, notes, resolve
 from stylegan2_pipeline.run_folder import RunRecord, is_held, make_run_folder
 from stylegan2_pipeline.trackers import check_trackers
 from stylegan2_pipeline.training_loop import train
-from stylegan2_pipeline.training_state import newest_good, states
+from stylegan2_pipeline.training_state import newest_good, state_path, states
 from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.host import cpu_model, total_memory
@@ -79,7 +80,8 @@ def guarded(job: Job, run: Callable[[Job], int]) -> int:
     try:
         return run(job)
     except UserError:
-        if distributed.rank() == 0 and job.state is None and not (job.run_dir / "stats.jsonl").exists():
+        if distributed.rank() == 0 and job.state is None and states(job.run_dir)[:1] in (
+                [], [state_path(job.run_dir, 0)]):
             shutil.rmtree(job.run_dir)
         raise
 
@@ -109,19 +111,15 @@ def plan(outdir: str, typed: dict[str, Any], machine: Machine, dry_run: bool, co
         click.echo(note)
     compile_operators(config)
     run_dir = make_run_folder(outdir, name)
-    (run_dir / "training_options.json").write_text(config.to_json() + "\n", encoding="utf-8")
+    config.write(run_dir)
     RunRecord(typed, launch_id=ranks.launch_id(), environment=environment(config.device)).write(run_dir)
     return Job(config, run_dir)
 
 
 def plan_again(outdir: str, given: dict[str, Any], machine: Machine) -> Job | None:
     """The unfinished run that this torchrun started, when it has started its processes again; None the first time."""
-    try:
-        run_dir = newest_unfinished(Path(outdir))
-    except UserError:
-        return None
-    again = ranks.restarted(RunRecord.read(run_dir).launch_id) and states(run_dir)
-    return plan_to_continue(run_dir, given, machine, dry_run=False, override=False) if again else None
+    run_dir = started_before(Path(outdir), ranks.restarted)
+    return None if run_dir is None else plan_to_continue(run_dir, given, machine, dry_run=False, override=False)
 
 
 def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry_run: bool,
@@ -146,7 +144,7 @@ def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry
         raise UserError(f"--continue: {run_dir} has no training state that is whole. Start a new run from its weights "
                         f"with --resume={run_dir}.")
     compile_operators(config)
-    (run_dir / "training_options.json").write_text(config.to_json() + "\n", encoding="utf-8")
+    config.write(run_dir)
     options = record.options | {name: value for name, value in typed.items() if value is not None}
     record.updated(options=options, finished=False, launch_id=ranks.launch_id() or record.launch_id).write(run_dir)
     return Job(config, run_dir, state)
@@ -170,5 +168,6 @@ def show(config: TrainConfig) -> None:
 
 def compile_operators(config: TrainConfig) -> None:
     """While Ctrl-C stops at once and there is no folder yet; several ranks do it themselves, one after the other."""
+    prepare(config)
     if config.num_gpus == 1:
         native.load(config.device)

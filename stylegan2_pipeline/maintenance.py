@@ -80,7 +80,7 @@ class Maintenance:
             save_snapshot(path, trainer.networks, kwargs, options=dataclasses.asdict(self.config),
                           cur_nimg=trainer.cur_nimg, class_names=None if names is None else list(names),
                           augment_p=trainer.augment_p, pl_mean=float(trainer.pl_mean))
-        except UserError as error:
+        except (UserError, OSError) as error:
             self.log.print(f"This snapshot is left out: {error}")
             return False
         self.snapshot = path
@@ -99,13 +99,18 @@ class Maintenance:
                                batch=config.batch_gpu, seed=config.seed, num=most, snapshot=str(self.snapshot),
                                images=self.pool)
         except Exception as error:
+            if self.pool.broken:
+                raise  # the other ranks are in the middle of it
             self.log.print(f"Metric {name} failed ({type(error).__name__}: {error}); training goes on.")
             return
         self.checkup.note_metric(result | {"cur_nimg": trainer.cur_nimg})
         best = name == config.best_metric and self.checkup.is_best(name)
         self.log.metric(result, trainer.cur_nimg, best)
         if best and self.snapshot is not None:
-            keep_best(self.snapshot)
+            try:
+                keep_best(self.snapshot)
+            except (UserError, OSError) as error:
+                self.log.print(f"The best snapshot is not kept apart: {error}")
 
     def _images(self, count: int) -> Iterator[np.ndarray]:
         return self.pool.images("grid", count)
@@ -113,6 +118,6 @@ class Maintenance:
     def _save_picture(self, picture: np.ndarray, name: str, tag: str) -> None:
         try:
             save_image(picture, self.run_dir / name)
-        except UserError as error:
+        except (UserError, OSError) as error:
             self.log.print(f"This picture is left out: {error}")
         self.log.images(tag, picture, self.trainer.cur_nimg)

@@ -10,6 +10,10 @@ from stylegan2_pipeline import config as cfg
 from stylegan2_pipeline.losses import Term
 from stylegan2_pipeline.parts import Part
 
+MEMORY_TEXTS = (  # of a CPU, of libraries, and of our operators, which torch's stable ABI leaves no type of error
+    "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+    '"aten::clone"', '"aten::contiguous"')
+
 
 @dataclass(eq=False)
 class Phase:
@@ -66,4 +70,4 @@ class Trouble:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in MEMORY_TEXTS)

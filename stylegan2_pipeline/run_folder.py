@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ class RunRecord:
         return replace(self, **changes)
 
     def write(self, run_dir: Path) -> None:
-        with atomic_path(run_dir / "run.json") as partial:
+        with atomic_path(run_dir / "run.json", durable=True) as partial:
             partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
@@ -71,8 +72,11 @@ class RunRecord:
 def held(run_dir: Path) -> Iterator[None]:
     """The folder for this process alone. Raises UserError naming it when another one trains in it."""
     with open(run_dir / ".lock", "a") as file:
-        if not _lock(file):
+        if not any(_lock(file, fcntl.LOCK_EX) for _ in attempts()):
             raise UserError(f"Another process is training in {run_dir}. Wait for it, or stop it first.")
+        for pattern in (".training-state-*.tmp.pt", ".network-*.tmp.pkl", ".run.*.tmp.json"):
+            for partial in run_dir.glob(pattern):  # what a process that was killed was writing
+                partial.unlink(missing_ok=True)
         yield
 
 
@@ -80,15 +84,23 @@ def is_held(run_dir: Path) -> bool:
     """Whether a process trains in this folder now."""
     try:
         with open(run_dir / ".lock", "a") as file:
-            return not _lock(file)
+            return not _lock(file, fcntl.LOCK_SH)
     except OSError:
         return False
 
 
-def _lock(file: IO[str]) -> bool:
+def attempts(count: int = 5, pause_sec: float = 0.1) -> Iterator[int]:
+    """With pauses between: somebody may be looking whether the folder is held, which takes no time."""
+    for attempt in range(count):
+        if attempt:
+            time.sleep(pause_sec)
+        yield attempt
+
+
+def _lock(file: IO[str], kind: int) -> bool:
     """The system's lock: it ends with its process. Where the file system has none, nothing is held."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

@@ -86,7 +86,8 @@ def prune_snapshots(run_dir: Path, keep_last: int | None, keep_every_kimg: float
     found = snapshots(run_dir)
     if keep_last is None and keep_every_kimg is None:
         return
-    kept = {path for _, path in found[-(keep_last or 1):]}
+    newest = sorted(found, key=lambda item: (item[1].stat().st_mtime_ns, item[0]))  # kimg go back with the run
+    kept = {path for _, path in newest[-(keep_last or 1):]}
     if keep_every_kimg:
         first: dict[int, Path] = {}
         for kimg, path in found:
@@ -102,6 +103,7 @@ def keep_best(snapshot: Path) -> Path:
     """Makes a snapshot the run's network-best.pkl, without a second copy where the file system allows."""
     best = snapshot.with_name(BEST)
     with atomic_path(best) as partial:
+        partial.unlink(missing_ok=True)  # of a killed process of this number, a link to an older snapshot
         try:
             os.link(snapshot, partial)
         except OSError:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylegan2_pipeline.phases import is_out_of_memory
 from torch_utils import distributed
 
 Maker = Callable[[int, int], Tensor]
@@ -30,6 +31,22 @@ def in_batches(make: Maker, count: int, batch: int) -> Iterator[np.ndarray]:
         yield images.cpu().numpy()
 
 
+def fitting(make: Maker) -> Maker:
+    """The same images, made in smaller parts where the memory does not hold them at once."""
+    def made(start: int, count: int) -> Tensor:
+        try:
+            return make(start, count)
+        except RuntimeError as error:
+            if count == 1 or not is_out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        half = count // 2
+        return torch.cat([made(start, half), made(start + half, count - half)])
+
+    return made
+
+
 class ImagePool:
     """Rank 0 does what it has to inside `with pool.lead()` and takes images as it needs them; the others are meanwhile
     in pool.serve(), and return from it when rank 0 is done.
@@ -39,10 +56,15 @@ class ImagePool:
     """
 
     def __init__(self, makers: Mapping[str, Maker], batch: int) -> None:
-        self.makers = makers
+        self.makers = {name: fitting(make) for name, make in makers.items()}
         self.batch = batch
         self._leading = False
         self._amid = False  # an order is being carried out: if rank 0 dies of it, it cannot speak to the others
+
+    @property
+    def broken(self) -> bool:
+        """Whether rank 0 failed in the middle of an order: the others wait for what will not come."""
+        return self._amid
 
     def images(self, name: str, count: int) -> Iterator[np.ndarray]:
         """On rank 0: the images 0..count-1 of a maker, in batches uint8 [N,C,H,W]. It need not be used up.

@@ -1,7 +1,6 @@
 """A training run: build, restore, then loop - maintenance at the head, keyed on the images seen, then one step."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +14,8 @@ from stylegan2_pipeline import divergence, telling
 from stylegan2_pipeline.caching import cache_dataset
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.clock import Clock
-from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.dataset import ImageDataset
+from stylegan2_pipeline.devices import prepare
 from stylegan2_pipeline.divergence import Ailment, Diverged
 from stylegan2_pipeline.evaluation import metric_images
 from stylegan2_pipeline.job import Job
@@ -35,13 +34,13 @@ from stylegan2_pipeline.training_state import (
     earlier_state,
     read_state,
     restore_trainer,
+    state_path,
     trainer_state,
 )
 from stylegan2_pipeline.training_step import Trainer
 from stylegan2_pipeline.transfer import resume_weights
 from torch_utils import distributed
 from torch_utils.errors import UserError
-from torch_utils.host import keep_freed_memory
 from torch_utils.ops import native
 
 LOOK_EVERY = 4  # steps between looks at what is on a GPU, where each look waits for it; the augmentation's rhythm
@@ -72,7 +71,7 @@ class Run:
         self.pool = ImagePool(makers, config.batch_gpu)
         self.metrics, left_out = split_available(config.metrics)
         self.clock = Clock()
-        self.rollbacks = self.rollbacks_in_a_row = 0
+        self.rollbacks = self.rollbacks_in_a_row = self.diverged_at = 0  # diverged_at: the most images seen then
         self.ended = False  # all was trained and measured
         self.saver = Saver(job.run_dir, config.schedule, log.print)
         self.maintenance: Maintenance | None = None
@@ -108,9 +107,8 @@ class Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         restore_trainer(self.trainer, state["trainer"])
-        self.trainer.batch_gpu = min(self.config.batch_gpu, self.trainer.batch_gpu)
         self.clock.restore(state["clock"])
-        self.rollbacks, self.ended = state["rollbacks"], state["ended"]
+        self.rollbacks, self.ended = state["rollbacks"], state["ended"] and self.trainer.cur_nimg >= self.total_nimg
         if distributed.rank() == 0:
             drop_newer_states(self.run_dir, self.trainer.cur_nimg)
 
@@ -123,13 +121,16 @@ class Run:
             if self.saver.save(state) is None:
                 return False
             self._record()
-        self.rollbacks_in_a_row = 0
+        self.rollbacks_in_a_row *= self.trainer.cur_nimg <= self.diverged_at  # 0 beyond where it went wrong
         return True
 
-    def _record(self) -> None:
-        with contextlib.suppress(UserError):
+    def _record(self) -> bool:
+        """In run.json; whether the run is finished, which it is not where the disk did not take its last state."""
+        finished = self.ended and state_path(self.run_dir, self.trainer.cur_nimg).exists()
+        with contextlib.suppress(UserError, OSError):
             record = RunRecord.read(self.run_dir)
-            record.updated(finished=self.ended, cur_nimg=self.trainer.cur_nimg).write(self.run_dir)
+            record.updated(finished=finished, cur_nimg=self.trainer.cur_nimg).write(self.run_dir)
+        return finished
 
     # The loop.
 
@@ -142,8 +143,7 @@ class Run:
         trainer = self.trainer
         if trainer.cur_nimg == 0:
             self._first_save()
-        total, device = self.config.schedule.total_kimg, telling.describe_device(self.device)
-        self.log.print(f"Training for {total:g} kimg on {device}")
+        self.log.print(f"Training for {self.total_nimg / 1000:g} kimg on {telling.describe_device(self.device)}")
         data = self._data()
         while True:
             done = trainer.cur_nimg >= self.total_nimg
@@ -199,17 +199,19 @@ class Run:
     def _step(self, real: Tensor, real_c: Tensor) -> None:
         try:
             self.trainer.step(real, real_c)
+            return
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            self._save_alone()
-            raise UserError(f"The memory does not hold even {self.trainer.batch_gpu} image(s) at once. Give "
-                            f"smaller networks (--cbase, --cmax), a smaller resolution, or --precision=fp16 on a "
-                            f"GPU.") from error
+        # Here the error is gone, and with it the memory that its traceback held.
+        least, self.trainer.batch_gpu = self.trainer.batch_gpu, self.config.batch_gpu  # for a larger memory
+        self._save_alone()
+        raise UserError(f"The memory does not hold even {least} image(s) at once. Give smaller networks (--cbase, "
+                        f"--cmax), a smaller resolution, or --precision=fp16 on a GPU.")
 
     def _save_alone(self) -> None:
         """Before this process ends on an error: the others cannot be asked any more what they know."""
-        if distributed.world_size() == 1:
+        if distributed.world_size() == 1 and not self.trainer.torn:
             self._save()
 
     def _agree(self) -> tuple[int, bool]:
@@ -273,7 +275,9 @@ class Run:
 
     def _finish(self) -> int:
         if self.maintenance is not None:
-            self._record()
+            if not self._record():
+                raise UserError(f"All was trained, but the end of it could not be saved in {self.run_dir}. Make room, "
+                                f"and train the rest again: {telling.continue_command(self.run_dir)}")
             self.log.print(telling.finished(self.config, self.run_dir, self.maintenance.snapshot))
         return 0
 
@@ -289,7 +293,8 @@ class Run:
 
     def _trouble(self) -> Ailment | None:
         """Every step on a CPU; on a GPU, where looking waits for it, every few."""
-        if self.device.type == "cuda" and self.trainer.iteration % LOOK_EVERY:
+        last = self.trainer.cur_nimg >= self.total_nimg
+        if self.device.type == "cuda" and self.trainer.iteration % LOOK_EVERY and not last:
             return None
         return divergence.find(self.trainer)
 
@@ -309,7 +314,7 @@ class Run:
 
     def _roll_back(self, told: str) -> None:
         self.rollbacks, self.rollbacks_in_a_row = self.rollbacks + 1, self.rollbacks_in_a_row + 1
-        rollbacks, in_a_row = self.rollbacks, self.rollbacks_in_a_row
+        rollbacks, in_a_row, self.diverged_at = self.rollbacks, self.rollbacks_in_a_row, self.trainer.cur_nimg
         state = distributed.from_main(lambda: earlier_state(self.run_dir, in_a_row))
         scale = self.trainer.lr_scale / 2
         self.log.rewind(state["log"])
@@ -318,20 +323,9 @@ class Run:
             self.maintenance.restore(state["maintenance"])
         self.rollbacks, self.rollbacks_in_a_row = rollbacks, in_a_row
         self.trainer.scale_learning_rates(scale)
+        divergence.forget(self.trainer)  # of a state saved on a GPU between the trouble and the look at it
         self.log.print(f"{told}: back to {self.trainer.cur_nimg / 1000:g} kimg, with {scale:g} times the learning "
                        f"rates of the settings (rollback {rollbacks} of at most {self.config.max_rollbacks}).")
-
-
-def prepare(config: TrainConfig) -> None:
-    """Process-wide settings of torch for a run."""
-    keep_freed_memory()
-    torch.backends.cudnn.benchmark = config.benchmark
-    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
-    torch.backends.cudnn.allow_tf32 = config.allow_tf32
-    torch.backends.cudnn.deterministic = config.deterministic
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first handle is made
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
 
 
 def train(job: Job, device: torch.device) -> int:

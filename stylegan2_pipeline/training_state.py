@@ -7,8 +7,8 @@ reads it as plain data (weights_only). Nothing random is in it: streams follow f
 """
 
 import contextlib
+import errno
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,14 +43,16 @@ def states(run_dir: Path) -> list[Path]:
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Raises UserError naming the path when the disk is full or not writable; then nothing has changed."""
-    with atomic_path(path) as partial, open(partial, "w+b") as file:
+    with atomic_path(path, durable=True) as partial, open(partial, "w+b") as file:
         file.write(bytes(HEADER_BYTES))
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's own, when the disk is full in the middle of a record
+            cause = error.__context__
+            raise cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error)) from error
         digest, size = _digest(file)
         file.seek(0)
         file.write((MAGIC + f"{digest} {size}".encode()).ljust(HEADER_BYTES, b"\n"))
-        file.flush()
-        os.fsync(file.fileno())  # a machine that vanishes right after must not leave a renamed empty file
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -148,7 +150,8 @@ def trainer_state(trainer: Trainer) -> dict[str, Any]:
     names, moments = trainer.collector.moments()
     trouble = trainer.trouble
     return {
-        "cur_nimg": trainer.cur_nimg, "phases_done": trainer.phases_done, "batch_gpu": trainer.batch_gpu,
+        "cur_nimg": trainer.cur_nimg, "phases_done": trainer.phases_done,
+        "batch_gpu": [trainer.config.batch_gpu, trainer.batch_gpu],  # as asked for, and what fitted
         "lr_scale": trainer.lr_scale, "augment_p": trainer.ada.p, "pl_mean": trainer.pl_mean, "lecam": trainer.lecam,
         "signs": distributed.sum_over_ranks(trainer._signs.clone()),
         "statistics": {"names": names, "moments": distributed.sum_over_ranks(moments.clone())},
@@ -167,6 +170,8 @@ def restore_trainer(trainer: Trainer, state: dict[str, Any]) -> None:
         now = optimizer.state_dict()
         optimizer.load_state_dict({"state": state["optimizers"][name], "param_groups": now["param_groups"]})
     trainer.cur_nimg, trainer.phases_done = state["cur_nimg"], state["phases_done"]
+    asked, found = state["batch_gpu"]
+    trainer.batch_gpu = found if asked == trainer.config.batch_gpu else trainer.config.batch_gpu
     trainer.scale_learning_rates(state["lr_scale"])
     trainer.ada.p = state["augment_p"]
     trainer.pl_mean.copy_(state["pl_mean"])
@@ -174,4 +179,5 @@ def restore_trainer(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer._signs.copy_(state["signs"] * mine)
     trainer.collector.load(state["statistics"]["names"], state["statistics"]["moments"], mine)
     for name, values in state["trouble"].items():
-        getattr(trainer.trouble, name).copy_(values)
+        if len(values) == len(trainer.phases):  # else --override has switched a phase on or off
+            getattr(trainer.trouble, name).copy_(values)

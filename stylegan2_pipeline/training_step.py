@@ -64,6 +64,7 @@ class Trainer:
         self.collector = Collector(device)
         self.cur_nimg = 0
         self.phases_done = 0  # of the present step; more than 0 only after one that could not be finished
+        self.torn = False  # a phase has begun to change things; if it does not end, the rest is no state to save
         self.batch_gpu = config.batch_gpu
         self.lr_scale = 1.0
         self.optimizers = self._make_optimizers()
@@ -131,6 +132,7 @@ class Trainer:
         self.accumulate(phase, real, real_c)
         phase.optimizer.step()
         phase.optimizer.zero_grad(set_to_none=True)
+        self.torn = False
 
     def accumulate(self, phase: Phase, real: Tensor, real_c: Tensor) -> None:
         """Leaves the gradient of one phase over the whole batch in .grad of its network's parameters.
@@ -146,6 +148,7 @@ class Trainer:
             found = self._fitting(parts, len(real), functools.partial(self._differentiate, phase))
         finally:
             phase.network.requires_grad_(False)
+        self.torn = True
         for stats in found.stats:
             self._note(stats)
         finite = distributed.sum_over_ranks((~found.finite).to(torch.int64)) == 0
@@ -175,8 +178,11 @@ class Trainer:
                 net.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            group = self.config.networks.mbstd_group
+            same = "gradients add up to the same batch" if smaller % group == 0 else (
+                f"minibatch deviation groups are no longer of {group}: D sees less of the variety of a batch")
             self.tell(f"The memory does not hold {self.batch_gpu} images at once: going on with {smaller}, whose "
-                      f"gradients add up to the same batch (--batch-gpu={smaller} starts so).")
+                      f"{same} (--batch-gpu={smaller} starts so).")
             self.batch_gpu = smaller
 
     def _differentiate(self, phase: Phase, parts: list[Part]) -> Gathered:
@@ -220,8 +226,8 @@ class Trainer:
         self.collector.add(f"Gradients/{phase.name}/nonfinite", bad.sum())
         flat = torch.where(finite, flat.nan_to_num(nan=0.0, posinf=1e5, neginf=-1e5), 0.0)
         self.collector.add(f"Gradients/{phase.name}/norm", flat.norm())
-        for grad, values in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(values.view_as(grad))
+        values = [part.view_as(grad) for part, grad in zip(flat.split([g.numel() for g in grads]), grads, strict=True)]
+        torch._foreach_copy_(grads, values)
 
     def _note(self, stats: dict[str, Tensor]) -> None:
         for name, values in stats.items():

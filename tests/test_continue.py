@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from test_train import ROOT, make_archive
 from stylegan2_pipeline import launch
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.commands.train import command
+from stylegan2_pipeline.continuing import newest_unfinished, started_before
 from stylegan2_pipeline.training_state import states
 from stylegan2_pipeline.training_step import Trainer
 
@@ -119,6 +121,24 @@ def same_network(run_dir, straight):
     assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
 
 
+def test_longer_by_less_than_a_tick(gray, tmp_path, monkeypatch):
+    """It is trained, measured and saved, and a stop on the way leaves it unfinished."""
+    _, run_dir = start(gray, tmp_path, "--kimg=0.012")
+    interrupting(monkeypatch, 16, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+    assert run(f"--continue={run_dir}", "--kimg=0.02").exit_code == 143
+    monkeypatch.undo()
+    assert not json.loads((run_dir / "run.json").read_text())["finished"]
+    go_on(run_dir)
+    assert states(run_dir)[0].name == "training-state-000000020.pt"
+    assert load_snapshot(run_dir / "network-snapshot-000000.pkl").cur_nimg == 20
+
+
+def test_a_phase_may_be_switched_off(gray, tmp_path):
+    _, run_dir = start(gray, tmp_path, "--kimg=0.012", "--gamma=1")
+    go_on(run_dir, "--gamma=0", "--override", "--kimg=0.024")
+    assert '"Dreg' not in (run_dir / "stats.jsonl").read_text().splitlines()[-1]
+
+
 def damaged(path, how):
     content = path.read_bytes()
     middle = len(content) // 2
@@ -162,7 +182,7 @@ def stopped(gray, tmp_path_factory):
     outdir = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
         interrupting(patch, 8, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
-        _, run_dir = start(gray, outdir)
+        _, run_dir = start(gray, outdir, "--mbstd-group=2")
     return run_dir
 
 
@@ -175,6 +195,8 @@ def stopped(gray, tmp_path_factory):
     (["--data=nothing.zip"], ["nothing.zip"]),
     (["--gpus=3", "--device=cpu"], ["--gpus=3", "batch of 4"]),
     (["--batch-gpu=3"], ["--batch-gpu=3"]),
+    (["--batch-gpu=1"], ["whole minibatch deviation groups of 2", "--batch-gpu", "--override"]),
+    (["--gpus=4", "--device=cpu"], ["whole minibatch deviation groups of 2"]),
 ])
 def test_what_would_change_the_result_is_refused(args, words, stopped, tmp_path):
     before = {path.name: path.read_bytes() for path in stopped.iterdir()}
@@ -198,11 +220,37 @@ def test_what_is_told_and_kept_may_change(stopped, gray, without_table):
     assert changed == {"schedule", "workers", "batch_gpu", "metrics", "best_metric"}
 
 
+def test_what_the_run_has_may_be_typed_again(stopped, without_table):
+    same = ["--seed=0", "--cfg=auto", "--cond=0", "--fp32=1", "--device=cpu", "--aug=ada", "--cbase=128",
+            "--glr=0.0025", "--freezed=0", "--precision=fp32", "--lecam=0", "--mbstd-group=2", "--map-depth=2", "--gpus=1"]
+    result = run(f"--continue={stopped}", *same, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads((stopped / "training_options.json").read_text())
+
+
 def test_override_changes_what_is_named_and_no_more(stopped, without_table):
     result = run(f"--continue={stopped}", "--gamma=20", "--override", "--dry-run")
     new, old = json.loads(result.stdout), json.loads((stopped / "training_options.json").read_text())
     assert new["loss"] == old["loss"] | {"r1_gamma": 20.0}
     assert {key for key in old if old[key] != new[key]} == {"loss"}
+
+
+def test_folders_that_cannot_go_on_are_no_obstacle(stopped, tmp_path, without_table):
+    """A run that died before its first state, and one whose run.json is damaged, both newer."""
+    shutil.copytree(stopped, tmp_path / "00000-good")
+    shutil.copytree(stopped, tmp_path / "00001-young")
+    for path in states(tmp_path / "00001-young"):
+        path.unlink()
+    shutil.copytree(stopped, tmp_path / "00002-finished")
+    record = json.loads((stopped / "run.json").read_text()) | {"finished": True}
+    (tmp_path / "00002-finished" / "run.json").write_text(json.dumps(record))
+    for second, name in enumerate(("00000-good", "00001-young", "00002-finished")):
+        os.utime(tmp_path / name / "run.json", (10**9 + second, 10**9 + second))
+    assert newest_unfinished(tmp_path) == tmp_path / "00000-good"
+    assert started_before(tmp_path, lambda launch: launch is None) == tmp_path / "00000-good"
+    (tmp_path / "00000-good" / "run.json").write_text("{")
+    result = run("--continue", "--outdir", tmp_path)
+    assert result.exit_code == 2 and "run.json is missing or damaged" in result.output
 
 
 @pytest.mark.parametrize(("make", "words"), [
@@ -237,6 +285,7 @@ DRIVER = """
 import os, sys
 import stylegan2_pipeline.launch, torch.utils.tensorboard
 from stylegan2_pipeline.commands.train import command
+from stylegan2_pipeline.continuing import newest_unfinished, started_before
 for line in sys.stdin:
     child = os.fork()
     if not child:
@@ -315,9 +364,10 @@ def test_a_full_disk_loses_nothing(gray, straight, tmp_path):
                                    f"['--continue={run_dir}', '{LENGTH}', '--save-minutes=0.00001']\n")
         driver.process.stdin.flush()
         driver._number("started ")
-        assert driver.wait() == 0, "".join(driver.said)
+        assert driver.wait() == 2, "".join(driver.said)
         told = "".join(driver.said)
         assert "The training state could not be saved" in told and "This snapshot is left out" in told
+        assert "All was trained, but the end of it could not be saved" in told and "Traceback" not in told
         assert states(run_dir) == kept and not json.loads((run_dir / "run.json").read_text())["finished"]
         driver.start(f"--continue={run_dir}")
         assert driver.wait() == 0, "".join(driver.said)

@@ -13,9 +13,9 @@ import torch
 from test_training_step import batch, tiny_config
 
 from stylegan2_pipeline.config import AugmentConfig
+from stylegan2_pipeline.devices import prepare
 from stylegan2_pipeline.networks import Discriminator, Generator
 from stylegan2_pipeline.sampling import images_of_seeds
-from stylegan2_pipeline.training_loop import prepare
 from stylegan2_pipeline.training_state import restore_trainer, trainer_state
 from stylegan2_pipeline.training_step import Trainer
 from torch_utils.ops.bias_act import bias_act

@@ -1,5 +1,6 @@
 """What stays on disk: the two newest states, snapshots by policy, the best one; and a disk that is full."""
 
+import errno
 import os
 import stat
 from collections import namedtuple
@@ -10,7 +11,8 @@ from test_train import make_archive
 from test_training_step import batch, everything, tiny_config, trainer_of
 
 from stylegan2_pipeline import saving
-from stylegan2_pipeline.config import AugmentConfig, ScheduleConfig
+from stylegan2_pipeline.config import AugmentConfig, ScheduleConfig, TrainConfig
+from stylegan2_pipeline.run_folder import held
 from stylegan2_pipeline.saving import Saver, keep_best, prune_snapshots, snapshots, state_bytes
 from stylegan2_pipeline.training_state import (
     DamagedState,
@@ -98,6 +100,35 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     said = []
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     assert save(Saver(tmp_path, ScheduleConfig(), said.append), 8) is None and "could not be saved" in said[0]
+
+
+def test_torchs_own_error_of_a_full_disk_is_one(tmp_path, monkeypatch):
+    def save(state, file):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_state(tmp_path / "state.pt", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_stay_whole_when_the_disk_is_full(tmp_path, monkeypatch):
+    tiny_config().write(tmp_path)
+    before = (tmp_path / "training_options.json").read_text()
+    monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(UserError, match="training_options"):
+        tiny_config(seed=7).write(tmp_path)
+    assert (tmp_path / "training_options.json").read_text() == before and TrainConfig.from_json(before) == tiny_config()
+
+
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+    for name in (".training-state-000000008.123.tmp.pt", ".network-snapshot-000000.123.tmp.pkl", ".run.123.tmp.json"):
+        (tmp_path / name).touch()
+    with held(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_states_are_due_by_time(tmp_path, monkeypatch):

@@ -1,15 +1,18 @@
 """Faults put into a run: what becomes not a number, does not fit, fails or vanishes is named, and nothing is lost."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
-from test_continue import LENGTH, SMALL, go_on, run, same_network
+from test_continue import LENGTH, SMALL, go_on, interrupting, run, same_network
 from test_train import make_archive
 
 from stylegan2_pipeline import divergence, losses, maintenance
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.parts import group_order, next_smaller
+from stylegan2_pipeline.shared_sampling import fitting
 from stylegan2_pipeline.training_state import states
 from stylegan2_pipeline.training_step import Trainer
 
@@ -69,11 +72,12 @@ def test_rolling_back_halves_the_learning_rates_and_goes_on(gray, tmp_path, monk
 
 
 def test_rolling_back_ends_after_the_times_that_were_given(gray, tmp_path, monkeypatch):
-    """Twice to where nothing was added since: the second time to the state before."""
+    """The second time to the state before, though the one that was gone back to is saved again on the way."""
     spoiling(monkeypatch, 20, times=9)
-    output, _ = train(gray, tmp_path, "--on-divergence=rollback", "--max-rollbacks=2", "--snap=1", code=1)
-    assert output.count("back to 0.016 kimg, with 0.5 times") == 1
-    assert output.count("back to 0 kimg, with 0.25 times") == 1
+    more = ["--on-divergence=rollback", "--max-rollbacks=2", "--save-minutes=0.00001"]
+    output, _ = train(gray, tmp_path, *more, code=1)
+    assert output.count("back to 0.02 kimg, with 0.5 times") == 1
+    assert output.count("back to 0.016 kimg, with 0.25 times") == 1
     assert "It had gone back 2 times already." in output
 
 
@@ -113,6 +117,29 @@ def test_memory_that_runs_out_halves_the_parts_and_trains_the_same(gray, straigh
         a, b = getattr(ours, name).state_dict(), getattr(theirs, name).state_dict()
         for key in a:
             assert torch.allclose(a[key], b[key], atol=1e-4), key
+
+
+def test_going_on_keeps_the_parts_that_were_found_to_fit(gray, tmp_path, monkeypatch):
+    full(monkeypatch, 20, 2)
+    _, whole = train(gray, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupting(patch, 32, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+        _, run_dir = train(gray, tmp_path / "stopped", code=143)
+    assert "going on with 2" not in go_on(run_dir)
+    same_network(run_dir, whole)
+
+
+def test_pictures_are_made_in_parts_that_fit():
+    asked = []
+
+    def make(start, count):
+        asked.append((start, count))
+        if count > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return torch.arange(start, start + count)
+
+    assert fitting(make)(3, 5).tolist() == [3, 4, 5, 6, 7]
+    assert asked == [(3, 5), (3, 2), (5, 3), (5, 1), (6, 2)]
 
 
 def test_memory_that_holds_nothing_ends_the_run_within_a_step_and_it_goes_on(gray, straight, tmp_path, monkeypatch):

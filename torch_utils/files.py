@@ -19,8 +19,10 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` to write to; renamed to it when the block ends well, removed when it does not.
+
+    durable: it is on the disk before it is renamed, so that a machine that vanishes right after leaves no empty file.
 
     Raises UserError naming the path when the folder cannot be written to or the disk is full.
     """
@@ -29,6 +31,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        if durable:
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         if error.errno in CANNOT_WRITE:

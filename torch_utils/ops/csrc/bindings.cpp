@@ -86,8 +86,9 @@ Tensor new_tensor(const Tensor& like, const Sizes& sizes, const Sizes& strides,
   ok(aoti_torch_get_device_type(like.get(), &kind));
   ok(aoti_torch_get_device_index(like.get(), &index));
   ok(aoti_torch_get_dtype(like.get(), &own));
-  ok(aoti_torch_empty_strided(
-      sizes.size(), sizes.data(), strides.data(), dtype.value_or(own), kind, index, &out));
+  STD_TORCH_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), dtype.value_or(own), kind,
+                                           index, &out) == 0,
+                  "can't allocate memory for what a stylegan2 operator computes");  // is_out_of_memory knows these words
   return Tensor(out);
 }
 
