@@ -222,7 +222,8 @@ def test_what_is_told_and_kept_may_change(stopped, gray, without_table):
 
 def test_what_the_run_has_may_be_typed_again(stopped, without_table):
     same = ["--seed=0", "--cfg=auto", "--cond=0", "--fp32=1", "--device=cpu", "--aug=ada", "--cbase=128",
-            "--glr=0.0025", "--freezed=0", "--precision=fp32", "--lecam=0", "--mbstd-group=2", "--map-depth=2", "--gpus=1"]
+            "--glr=0.0025", "--freezed=0", "--precision=fp32", "--lecam=0", "--mbstd-group=2", "--map-depth=2",
+            "--gpus=1"]
     result = run(f"--continue={stopped}", *same, "--dry-run")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == json.loads((stopped / "training_options.json").read_text())
