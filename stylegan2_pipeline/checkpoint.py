@@ -72,6 +72,9 @@ def find_snapshot(source: str | Path) -> Path:
     if str(source).startswith(("http://", "https://")):
         return fetch(str(source))
     path = newest_snapshot(source) if Path(source).is_dir() else Path(source)
+    if path is not None and path.name.startswith("training-state-"):
+        raise UserError(f"{path} is a training state, from which train.py --continue={path.parent} goes on. The "
+                        f"network is in the network-snapshot-*.pkl beside it.")
     if path is None or not path.exists():
         what = "there is no network-snapshot-*.pkl in this folder" if path is None else "there is no such file"
         raise UserError(f"Cannot read the network {source}: {what}. Give the path of a network-snapshot-*.pkl, of its "

@@ -30,6 +30,7 @@ class Checkup:
                                    if "cur_nimg" in point.raw]  # else measured by hand, on other numbers of images
                             for name, points in history.metrics.items()}
         self._told: list[tuple[str, str]] = []
+        self._last: list[Verdict] = []
 
     @property
     def memory(self) -> Tensor | None:
@@ -64,11 +65,18 @@ class Checkup:
         now = [(verdict.rule, verdict.level) for verdict in verdicts]
         new = [sentence(verdict) for verdict in verdicts if (verdict.rule, verdict.level) not in self._told]
         self._told = now
+        self._last = verdicts
         return {"kimg": tick.get("Progress/kimg"), "verdicts": [asdict(verdict) for verdict in verdicts]}, new
+
+
+    def bad(self) -> list[str]:
+        """What was bad at the last tick, in sentences."""
+        return [sentence(verdict) for verdict in self._last if verdict.level == "bad"]
 
 
 def sentence(verdict: Verdict) -> str:
     advice = f" {verdict.advice}" if verdict.advice else ""
-    return f"Health ({verdict.level}): {verdict.sentence}{advice} [{verdict.evidence}]"
+    evidence = f" [{verdict.evidence}]" if verdict.evidence else ""
+    return f"Health ({verdict.level}): {verdict.sentence}{advice}{evidence}"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def find_run(wanted: str, outdir: str) -> Path:
     path = Path(wanted)
     run_dir = path.parent if path.is_file() else path
     if not (run_dir / "training_options.json").exists():
-        near = sorted(Path(outdir).glob(f"{wanted}*")) if not path.exists() else []
+        if any(run_dir.glob("*/run.json")):  # a folder of runs
+            return newest_unfinished(run_dir)
+        near = sorted(Path(outdir).glob(f"{glob.escape(wanted)}*")) if wanted.isalnum() else []
         if len(near) == 1 and (near[0] / "training_options.json").exists():
             return near[0]
         raise UserError(f"--continue={wanted}: there is no training_options.json there. Give the folder of a run, such "
@@ -85,9 +88,21 @@ def read_config(run_dir: Path) -> TrainConfig:
 def check_data(old: DataConfig, new: DataConfig) -> None:
     """Raises UserError unless the images and labels are those that the run has seen."""
     if old.fingerprint and old.fingerprint != new.fingerprint:
-        raise UserError(f"--continue: {new.path} has changed since the run began ({old.num_images} images then, "
-                        f"{new.num_images} now, or other contents). Give the data as it was with --data, or start a "
-                        f"new run from its weights with --resume.")
+        what = "has changed since the run began" if new.path == old.path else f"is not the run's data, {old.path}"
+        raise UserError(f"--continue: {new.path} {what} ({old.num_images} images there, {new.num_images} here, or "
+                        f"other contents). Give the data as it was with --data, or start a new run from its weights "
+                        f"with --resume.")
+
+
+def check_length(run_dir: Path, record: RunRecord, config: TrainConfig, cur_nimg: int) -> None:
+    """Raises UserError where there is nothing left to train."""
+    kimg, total = cur_nimg / 1000, config.schedule.total_kimg
+    if record.finished and total <= kimg:
+        raise UserError(f"--continue: {run_dir} is finished, at {kimg:g} kimg. Give more with --kimg, such as "
+                        f"--kimg={2 * kimg:g}.")
+    if total < kimg:
+        raise UserError(f"--kimg={total:g}: {run_dir} is at {kimg:g} kimg already. --kimg is the length of the whole "
+                        f"run, such as --kimg={kimg + 1:g} for one more.")
 
 
 def continued_config(run_dir: Path, old: TrainConfig, typed: dict[str, Any], data: DataConfig, machine: Machine,
@@ -100,8 +115,8 @@ def continued_config(run_dir: Path, old: TrainConfig, typed: dict[str, Any], dat
     new = {name: value for name, value in typed.items() if value is not None and before.get(name) != value
            and not (name in FIXED and value == fixed_value(name, old))}
     if bad := [name for name in new if name in FIXED]:
-        raise UserError(f"--continue: {words(bad, new)} cannot be changed in a run ({was(bad, before)} there). Leave "
-                        f"it out, or start a new run from its weights with --resume={run_dir}.")
+        raise UserError(f"--continue: {words(bad, new, before)} cannot be changed in a run. Leave it out, "
+                        f"or start a new run from its weights with --resume={run_dir}.")
     if "device" in new and new["device"] in ("auto", old.device):
         del new["device"]
     if (old.device == "cuda") > bool(machine.cuda_devices) and "device" not in new:
@@ -115,8 +130,8 @@ def continued_config(run_dir: Path, old: TrainConfig, typed: dict[str, Any], dat
     changing = [name for name, value in new.items() if name not in FREE
                 and resolve(kept | {name: value}, old.data, here)[0] != base]
     if changing and not override:
-        raise UserError(f"--continue: {words(changing, new)} would change the result ({was(changing, before)} in the "
-                        f"run). Leave it out, or add --override to go on with it all the same.")
+        raise UserError(f"--continue: {words(changing, new, before)} would change the result. Leave it "
+                        f"out, or add --override to go on with it all the same.")
     config, _ = resolve(kept | new, old.data, here)
     merged = with_changes(old, base, config)
     moved = dataclasses.replace(merged, data=dataclasses.replace(old.data, path=data.path))
@@ -168,11 +183,7 @@ def share(config: TrainConfig, typed: dict[str, Any], machine: Machine, override
     return dataclasses.replace(config, num_gpus=gpus, batch_gpu=size)
 
 
-def words(names: list[str], values: dict[str, Any]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}={values[name]}" for name in names)
-
-
-def was(names: list[str], before: dict[str, Any]) -> str:
-    return ", ".join(str(before.get(name, "the default")) for name in names)
-
-
+def words(names: list[str], values: dict[str, Any], before: dict[str, Any]) -> str:
+    """E.g. --gamma=20 (the run: 10), --seed=3 (the run: its default)."""
+    return ", ".join(f"--{name.replace('_', '-')}={values[name]} (the run: {before.get(name, 'its default')})"
+                     for name in names)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.phases import Phase, is_out_of_memory
+from stylegan2_pipeline.training_state import states
 from stylegan2_pipeline.training_step import Trainer
 
 BAD_GRADIENTS_IN_A_ROW = 50  # single ones are replaced and counted, as published
@@ -60,12 +62,21 @@ def describe(ailment: Ailment, trainer: Trainer, real: Tensor, real_c: Tensor) -
     return f"The loss of {names} became infinite or not a number" + (f", first in {origin}" if origin else "")
 
 
-def remedy(config: TrainConfig, rollbacks: int) -> str:
-    again = f"It had gone back {rollbacks} times already. " if rollbacks else ""
+def advice(told: str, config: TrainConfig, rollbacks: int, at_once: bool, run_dir: Path, go_on: str) -> str:
+    """What to do about it; at_once: it happened right where the process took the run up. go_on: its command."""
+    again = f" It had gone back {rollbacks} times already." if rollbacks else ""
     also = "" if config.precision == "fp32" else ", or --fp32=1"
     back = "" if config.on_divergence == "rollback" else "; --on-divergence=rollback halves them by itself"
-    return (f"{again}A higher --gamma (now {config.loss.r1_gamma:g}), or a lower --glr and --dlr (now "
-            f"{config.optimizer.g_lr:g} and {config.optimizer.d_lr:g}){also} usually helps{back}.")
+    text = (f"{told}, so training stopped; no step with such numbers was taken.{again} A higher --gamma (now "
+            f"{config.loss.r1_gamma:g}), or a lower --glr and --dlr (now {config.optimizer.g_lr:g} and "
+            f"{config.optimizer.d_lr:g}){also} usually helps{back}.")
+    if not at_once:
+        return f"{text} Go on with:\n  {go_on} --override --glr=... --dlr=..."
+    earlier = states(run_dir)[1:2]
+    if not earlier:
+        return f"{text} The run was never well: start it anew with other settings."
+    return (f"{text} It came so soon that the weights were ruined before: remove {states(run_dir)[0].name} in "
+            f"{run_dir} to go on from {earlier[0].name}, or start a new run from an earlier snapshot with --resume.")
 
 
 def network_name(trainer: Trainer, network: nn.Module) -> str:

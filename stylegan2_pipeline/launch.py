@@ -13,7 +13,14 @@ import torch
 
 from stylegan2_pipeline import __version__, ranks
 from stylegan2_pipeline.config import DataConfig, TrainConfig
-from stylegan2_pipeline.continuing import check_data, continued_config, find_run, read_config, started_before
+from stylegan2_pipeline.continuing import (
+    check_data,
+    check_length,
+    continued_config,
+    find_run,
+    read_config,
+    started_before,
+)
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.devices import prepare
 from stylegan2_pipeline.download import fetch
@@ -89,6 +96,9 @@ def guarded(job: Job, run: Callable[[Job], int]) -> int:
 def plan(outdir: str, typed: dict[str, Any], machine: Machine, dry_run: bool, continue_run: str | None,
          override: bool) -> Job | None:
     """What is to be trained, in a folder that exists; None where only the settings were wanted, which are printed."""
+    for name, value in typed.items():
+        if value == "":
+            raise UserError(f"--{name.replace('_', '-')}= is empty: give a value, or leave the option out.")
     check_trackers([name.strip() for name in typed.get("track", "").split(",") if name.strip()])
     if continue_run is not None:
         return plan_to_continue(find_run(continue_run, outdir), typed, machine, dry_run, override)
@@ -129,13 +139,13 @@ def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry
         raise UserError(f"Another process is training in {run_dir}. Wait for it, or stop it first.")
     data = old.data
     path = typed.get("data", data.path)
+    if "data" not in typed and not Path(path).exists():
+        raise UserError(f"--continue: the run's data, {path}, is gone. If it was moved, say where to: --data=PATH.")
     dataset = open_dataset(path, bool(data.label_dim), data.subset, data.mirror, old.seed)
     now = data_config(dataset, path, data.subset)
     check_data(data, now)
     config = continued_config(run_dir, old, typed, now, machine, override)
-    if record.finished and config.schedule.total_kimg * 1000 <= record.cur_nimg:
-        raise UserError(f"--continue: {run_dir} is finished, at {record.cur_nimg / 1000:g} kimg. Give more with "
-                        f"--kimg, such as --kimg={2 * record.cur_nimg / 1000:g}.")
+    check_length(run_dir, record, config, record.cur_nimg)
     if dry_run:
         show(config)
         return None

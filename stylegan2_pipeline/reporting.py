@@ -58,8 +58,8 @@ def tick_status(
         "Resources/cpu_mem_gb": cpu_mem_gb(),
         "Resources/peak_gpu_mem_gb": peak_gpu_mem_gb(device),
     }
-    if tick_kimg:
-        status["Timing/left_sec"] = max(total_nimg - cur_nimg, 0) / 1000 * (tick_sec + maintenance_sec) / tick_kimg
+    if tick_kimg:  # measuring comes on top
+        status["Timing/left_sec"] = max(total_nimg - cur_nimg, 0) / 1000 * tick_sec / tick_kimg
     return status
 
 

@@ -235,8 +235,8 @@ def pick_metrics(given: dict[str, Any]) -> tuple[str, ...]:
     names = split_names(given.get("metrics", "swd"))
     if names == ("none",):
         return ()
-    split_available(names)  # raises for unknown names
-    return names
+    usable, _ = split_available(names)  # raises for unknown names
+    return names if usable else (*names, "swd")  # so that the run is measured by something
 
 
 def pick_resume(source: str) -> str:

@@ -45,8 +45,8 @@ class Saver:
             raise UserError(f"--outdir: {self.run_dir} has {format_bytes(free)} free; this run keeps training states "
                             f"and snapshots of {format_bytes(need)} in all. Make room, or choose another --outdir.")
 
-    def save(self, state: dict[str, Any]) -> Path | None:
-        """Writes it and removes all but the newest two; None, having said why, where that cannot be."""
+    def save(self, state: dict[str, Any], kept: int = KEPT_STATES) -> Path | None:
+        """Writes it and removes all but the newest `kept`; None, having said why, where that cannot be."""
         path = state_path(self.run_dir, state["trainer"]["cur_nimg"])
         try:
             free = shutil.disk_usage(self.run_dir).free
@@ -60,7 +60,7 @@ class Saver:
                       f"before stay.")
             return None
         self._next = time.monotonic() + self.interval_sec
-        for old in [old for old in states(self.run_dir) if old != path][KEPT_STATES - 1:]:
+        for old in [old for old in states(self.run_dir) if old != path][kept - 1:]:
             with contextlib.suppress(OSError):
                 old.unlink()
         return path

@@ -1,6 +1,7 @@
 """What a run says in words: its data and settings, its networks, and what to type when it ends."""
 
 import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -55,8 +56,8 @@ def finished(config: TrainConfig, run_dir: Path, snapshot: Path | None) -> str:
     network, run = shlex.quote(str(snapshot)), shlex.quote(str(run_dir))
     by_class = f" --class={shlex.quote((config.data.class_names or ['0'])[0])}" if config.data.label_dim else ""
     return (f"\nDone: {snapshot}\n"
-            f"Images from it: python generate.py --seeds 1-10 --network={network}{by_class}\n"
-            f"How it went:    python -m stylegan2_pipeline report {run}")
+            f"Images from it: {program('generate')} --seeds 1-10 --network={network}{by_class}\n"
+            f"How it went:    stylegan2 report {run}")
 
 
 def stopped(number: int, cur_nimg: int, run_dir: Path, saved: bool) -> str:
@@ -66,5 +67,13 @@ def stopped(number: int, cur_nimg: int, run_dir: Path, saved: bool) -> str:
 
 
 def continue_command(run_dir: Path) -> str:
-    program = "torchrun ... train.py" if ranks.under_torchrun() else "python train.py"
-    return f"{program} --continue={shlex.quote(str(run_dir))}"
+    start = "torchrun ... train.py" if ranks.under_torchrun() else program("train")
+    return f"{start} --continue={shlex.quote(str(run_dir))}"
+
+
+def program(verb: str) -> str:
+    """How to type another command where this one was typed: beside train.py, or as `stylegan2 train`."""
+    own = Path(sys.argv[0])
+    if own.name == "stylegan2":
+        return f"stylegan2 {verb}"
+    return f"python {shlex.quote(str(own.with_name(f'{verb}.py')))}" if own.name == "train.py" else f"python {verb}.py"

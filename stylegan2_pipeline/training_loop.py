@@ -25,7 +25,7 @@ from stylegan2_pipeline.phases import is_out_of_memory
 from stylegan2_pipeline.pictures import Grid
 from stylegan2_pipeline.reporting import RunLog, tick_status
 from stylegan2_pipeline.run_folder import RunRecord, held
-from stylegan2_pipeline.saving import Saver
+from stylegan2_pipeline.saving import KEPT_STATES, Saver
 from stylegan2_pipeline.shared_sampling import ImagePool
 from stylegan2_pipeline.stopping import StopRequest, stop_requests
 from stylegan2_pipeline.trackers import make_trackers
@@ -43,6 +43,7 @@ from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.ops import native
 
+RUINED_STEPS = 20  # a run that diverges so soon was ruined before: nothing of it is worth keeping
 LOOK_EVERY = 4  # steps between looks at what is on a GPU, where each look waits for it; the augmentation's rhythm
 
 
@@ -73,6 +74,7 @@ class Run:
         self.clock = Clock()
         self.rollbacks = self.rollbacks_in_a_row = self.diverged_at = 0  # diverged_at: the most images seen then
         self.ended = False  # all was trained and measured
+        self.began_nimg = 0  # where this process took the run up
         self.saver = Saver(job.run_dir, config.schedule, log.print)
         self.maintenance: Maintenance | None = None
         if state is None:
@@ -112,13 +114,13 @@ class Run:
         if distributed.rank() == 0:
             drop_newer_states(self.run_dir, self.trainer.cur_nimg)
 
-    def _save(self) -> bool:
+    def _save(self, kept: int = KEPT_STATES) -> bool:
         """The training state. Every rank must call it. False, having said why, where it could not be written."""
         state = {"trainer": trainer_state(self.trainer), "clock": self.clock.state(), "rollbacks": self.rollbacks,
                  "ended": self.ended, "log": self.log.position()}
         if self.maintenance is not None:
             state["maintenance"] = self.maintenance.state()
-            if self.saver.save(state) is None:
+            if self.saver.save(state, kept) is None:
                 return False
             self._record()
         self.rollbacks_in_a_row *= self.trainer.cur_nimg <= self.diverged_at  # 0 beyond where it went wrong
@@ -145,6 +147,7 @@ class Run:
             self._first_save()
         self.log.print(f"Training for {self.total_nimg / 1000:g} kimg on {telling.describe_device(self.device)}")
         data = self._data()
+        self.began_nimg = trainer.cur_nimg
         while True:
             done = trainer.cur_nimg >= self.total_nimg
             signal, save = self._agree()
@@ -279,6 +282,8 @@ class Run:
                 raise UserError(f"All was trained, but the end of it could not be saved in {self.run_dir}. Make room, "
                                 f"and train the rest again: {telling.continue_command(self.run_dir)}")
             self.log.print(telling.finished(self.config, self.run_dir, self.maintenance.snapshot))
+            for sentence in self.maintenance.checkup.bad():
+                self.log.print(sentence)
         return 0
 
     def _leave(self, signal: int) -> int:
@@ -305,12 +310,13 @@ class Run:
         if self.config.on_divergence == "rollback" and self.rollbacks < self.config.max_rollbacks:
             self._roll_back(told)
             return
-        self._save()
-        if self.maintenance is not None:
-            self.maintenance.save_network()
-        raise Diverged(f"{told}, so training stopped; no step with such numbers was taken. "
-                       f"{divergence.remedy(self.config, self.rollbacks)} Go on with:\n"
-                       f"  {telling.continue_command(self.run_dir)} --override --glr=... --dlr=...")
+        at_once = self.trainer.cur_nimg - self.began_nimg <= RUINED_STEPS * self.config.batch
+        if not at_once:
+            self._save(kept=KEPT_STATES + 1)  # the ones before may be sounder
+            if self.maintenance is not None:
+                self.maintenance.save_network()
+        raise Diverged(divergence.advice(told, self.config, self.rollbacks, at_once, self.run_dir,
+                                         telling.continue_command(self.run_dir)))
 
     def _roll_back(self, told: str) -> None:
         self.rollbacks, self.rollbacks_in_a_row = self.rollbacks + 1, self.rollbacks_in_a_row + 1

@@ -188,10 +188,12 @@ def stopped(gray, tmp_path_factory):
 
 @pytest.mark.parametrize(("args", "words"), [
     (["--gamma=20"], ["--gamma=20", "would change the result", "--override"]),
-    (["--batch=8", "--seed=3"], ["--batch=8", "--seed=3", "(4, the default in the run)"]),
+    (["--batch=8", "--seed=3"], ["--batch=8 (the run: 4), --seed=3 (the run: its default) would change the result"]),
+    (["--kimg=0.004"], ["--kimg=0.004", "is at 0.008 kimg already", "--kimg=1.008"]),
+    (["--data="], ["--data= is empty"]),
     (["--cbase=256", "--override"], ["--cbase=256", "cannot be changed", "--resume"]),
     (["--resume=a.pkl"], ["--resume=a.pkl", "cannot be changed"]),
-    (["--data={other}"], ["has changed since the run began", "--data"]),
+    (["--data={other}"], ["is not the run's data", "24 images there, 23 here", "--data"]),
     (["--data=nothing.zip"], ["nothing.zip"]),
     (["--gpus=3", "--device=cpu"], ["--gpus=3", "batch of 4"]),
     (["--batch-gpu=3"], ["--batch-gpu=3"]),
@@ -266,9 +268,26 @@ def test_nothing_to_go_on_with(make, words, tmp_path):
         assert word in result.output
 
 
-def test_a_folder_that_is_no_run(tmp_path):
-    result = run(f"--continue={tmp_path}")
+@pytest.mark.parametrize("wanted", ["{}", "{}/0*", "**", "0?"])
+def test_a_folder_that_is_no_run(wanted, tmp_path):
+    result = run(f"--continue={wanted.format(tmp_path)}", "--outdir", tmp_path)
     assert result.exit_code == 2 and "training_options.json" in result.output
+
+
+def test_a_run_is_found_by_its_number_and_in_a_folder_of_runs(stopped, without_table):
+    for wanted in ("00000", "0", stopped.parent, stopped / "network-snapshot-000000.pkl", stopped / "log.txt"):
+        assert run(f"--continue={wanted}", "--outdir", stopped.parent, "--dry-run").exit_code == 0, wanted
+
+
+def test_data_that_was_moved_is_asked_for(gray, tmp_path, monkeypatch):
+    data = Path(shutil.copy(gray, tmp_path / "here.zip"))
+    interrupting(monkeypatch, 8, lambda trainer: os.kill(os.getpid(), signal.SIGTERM))
+    _, run_dir = start(data, tmp_path / "runs")
+    moved = data.rename(tmp_path / "there.zip")
+    result = run(f"--continue={run_dir}")
+    assert result.exit_code == 2 and f"{data}, is gone" in result.output and "--data=PATH" in result.output
+    monkeypatch.setattr(launch, "table", lambda config: "")
+    assert run(f"--continue={run_dir}", f"--data={moved}", "--dry-run").exit_code == 0
 
 
 def test_two_processes_do_not_train_in_one_folder(stopped):

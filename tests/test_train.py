@@ -182,6 +182,7 @@ def test_dry_run_prints_the_settings_and_makes_nothing(gray, tmp_path, monkeypat
     (["--data", "{data}", "--freezed=8"], "7 layers that can be frozen"),
     (["--data", "{data}", "--tick=inf"], "--tick"),
     (["--data", "{data}", "--resume=nothing.pkl", "--kimg=0"], "nothing.pkl"),
+    (["--data", "{data}", "--resume="], "--resume= is empty"),
     ([], "--data"),
 ])
 def test_errors_name_the_flag_and_leave_nothing(args, message, gray, tmp_path):

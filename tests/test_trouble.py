@@ -9,7 +9,7 @@ import torch
 from test_continue import LENGTH, SMALL, go_on, interrupting, run, same_network
 from test_train import make_archive
 
-from stylegan2_pipeline import divergence, losses, maintenance
+from stylegan2_pipeline import divergence, losses, maintenance, training_loop
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.parts import group_order, next_smaller
 from stylegan2_pipeline.shared_sampling import fitting
@@ -37,6 +37,7 @@ def train(gray, outdir, *more, code=0):
 
 def spoiling(monkeypatch, at, times=1):
     """A layer of D overflows from the step that begins at `at` images on, `times` times (going back mends it)."""
+    monkeypatch.setattr(training_loop, "RUINED_STEPS", 2)  # runs are short here
     step, done = Trainer.step, []
 
     def spoiled(self, real, real_c):
@@ -61,6 +62,29 @@ def test_a_loss_that_is_not_a_number_stops_with_everything_saved(gray, tmp_path,
     assert record["cur_nimg"] == 24 and not record["finished"]
 
 
+def test_what_was_ruined_before_does_not_push_out_what_was_sound(gray, straight, tmp_path, monkeypatch):
+    """Weights are ruined but numbers still when the newest state is saved; going on fails at once, and says so."""
+    def ruin(trainer):
+        trainer.D.b16.conv0.weight.fill_(1e38)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        interrupting(patch, 32, ruin)
+        _, run_dir = train(gray, tmp_path, "--save-minutes=0.00001", code=143)
+    kept = states(run_dir)
+    result = run(f"--continue={run_dir}")
+    assert result.exit_code == 1 and "the weights were ruined before" in result.output
+    assert f"remove {kept[0].name} in" in result.output and states(run_dir) == kept
+    kept[0].unlink()
+    go_on(run_dir)
+    same_network(run_dir, straight)
+
+
+def test_a_run_that_was_never_well_is_to_start_anew(gray, tmp_path):
+    output, run_dir = train(gray, tmp_path, "--glr=1e30", "--dlr=1e30", code=1)
+    assert "was never well" in output and "now 1e+30" in output and len(states(run_dir)) == 1
+
+
 def test_rolling_back_halves_the_learning_rates_and_goes_on(gray, tmp_path, monkeypatch):
     spoiling(monkeypatch, 40)
     output, run_dir = train(gray, tmp_path, "--on-divergence=rollback", "--save-minutes=0.00001")
@@ -83,6 +107,7 @@ def test_rolling_back_ends_after_the_times_that_were_given(gray, tmp_path, monke
 
 def test_gradients_that_stay_infinite_stop_the_run_and_name_the_parameter(gray, tmp_path, monkeypatch):
     monkeypatch.setattr(divergence, "BAD_GRADIENTS_IN_A_ROW", 3)
+    monkeypatch.setattr(training_loop, "RUINED_STEPS", 2)
     real = losses.generator_main
 
     def broken(*args):

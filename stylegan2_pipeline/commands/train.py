@@ -107,4 +107,8 @@ def command(ctx: click.Context, outdir: str, dry_run: bool, continue_run: str | 
     # An option at its default is "not given", except where the default is the preset's (None already).
     typed = {name: value for name, value in options.items() if value is not None and name != "nhwc"
              and ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
-    ctx.exit(launch(outdir, typed, dry_run=dry_run, continue_run=continue_run, override=override))
+    try:
+        ctx.exit(launch(outdir, typed, dry_run=dry_run, continue_run=continue_run, override=override))
+    except KeyboardInterrupt:  # before there was anything to save, or pressed twice
+        click.echo("Stopped.", err=True)
+        ctx.exit(130)

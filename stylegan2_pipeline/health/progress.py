@@ -1,5 +1,7 @@
 """Whether a run gets anywhere: its metric through time, and whether the images still change."""
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,17 +53,30 @@ def judge_trend(name: str, points: Sequence[Point], history: History, facts: Fac
                        f"{best_kimg:g} kimg: use the snapshot from there.",
                        of_flag("kimg", best_kimg, facts.total_kimg), evidence)
     if alarm(changes, NOISE, NOISE / 3, patience=1):
-        return improving(name, changes[-1], spans[-1], history, facts, evidence)
+        return improving(name, changes[-1], spans[-1], is_sure(points[-SPAN:]), history, facts, evidence)
     advice = of_flag("kimg", round(history.kimg, 3), facts.total_kimg)
     return Verdict("flat", "watch", f"{name} has improved by less than {100 * NOISE:g} % over the last {SPAN} "
                    f"measurements ({spans[-1]:g} kimg).", advice, evidence)
 
 
-def improving(name: str, change: float, span: float, history: History, facts: Facts, evidence: str) -> Verdict:
-    """Worth going on with; for longer than was planned, when the end is near."""
+def is_sure(points: Sequence[Point]) -> bool:
+    """Whether a straight line through the measurements falls or rises by more than twice its standard error."""
+    x, y = (statistics.mean(point[k] for point in points) for k in (0, 1))
+    spread = sum((point[0] - x) ** 2 for point in points)
+    fit = sum((point[0] - x) * (point[1] - y) for point in points) / spread if spread else 0.0
+    scatter = sum((point[1] - y - fit * (point[0] - x)) ** 2 for point in points)
+    return abs(fit) * spread > 2 * math.sqrt(scatter / (len(points) - 2) * spread)
+
+
+def improving(name: str, change: float, span: float, sure: bool, history: History, facts: Facts,
+              evidence: str) -> Verdict:
+    """Worth going on with; for longer than was planned, when the end is near. change: in parts of the best value."""
+    if name not in facts.higher_is_better:
+        change = change / (1 + change)  # of the value from before
     ending = history.kimg >= 0.9 * facts.total_kimg
     advice = of_flag("kimg", 2 * facts.total_kimg, facts.total_kimg) if ending else NOTHING
-    return Verdict("improving", "good", f"{name} still improves: by {100 * change:.0f} % over the last {span:g} kimg.",
+    how = f"{name} still improves" if sure else f"{name} may still improve, within the scatter of its measurements"
+    return Verdict("improving", "good", f"{how}: by {100 * change:.0f} % over the last {span:.3g} kimg.",
                    advice, evidence)
 
 

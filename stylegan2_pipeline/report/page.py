@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
@@ -67,8 +68,8 @@ def summary_tiles(view: RunView) -> str:
         items.append((f"Best {curve.metric}", short(curve.best.value),
                       f"at {short(curve.best.kimg)} kimg" + (f", {short(ratio)} times its floor" if ratio else "")))
     for name, label in (("Progress/augment", "p at the end"), ("Loss/signs/real", "r_t at the end")):
-        series = history.series(name)
-        items += [(label, short(series[-1][1]), "")] if series else []
+        last = [value for _, value in history.series(name)[-5:]]  # the very last tick may be of one batch
+        items += [(label, short(statistics.median(last)), "")] if last else []
     return tiles(items)
 
 
