@@ -106,12 +106,13 @@ def test_the_page_of_a_run(tmp_path):
     (run / "training-state-000016000.pt").touch()
     page = Page(report(run, wanted=PLAIN)[0])
     check_closed(page)
-    assert page.ids() == ["settings", "curves", "metrics", "time", "likeness", "log", "next", "caveats"]
+    assert page.ids() == ["settings", "curves", "metrics", "time", "likeness", "nearest", "log", "next",
+                          "caveats"]
     assert "Best swd 5 at 16 kimg, 2.5 times its floor" in page.text
     assert "Batch 8 32" in page.text, "what was changed comes with the preset's value"
     assert f"Go on with the training python train.py --continue={run} " in page.text and "not finished" in page.text
     assert "no FID" in page.text and "Data measured: ab12" in page.text
-    assert len(page.pictures()) == 5 + 5 + 4, "a film strip, grids, reals beside fakes and averages"
+    assert len(page.pictures()) == 5 + 5 + 4 + 2, "a film strip, grids, reals beside fakes, averages, most and least real"
     charts = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     assert len(charts) == 9 and all(": " in attrs["aria-label"] for attrs in charts)
 
@@ -203,7 +204,8 @@ def test_two_runs_beside_each_other(tmp_path):
     assert page_path == tmp_path / "compare-00000-00001.html"
     page = Page(page_path)
     check_closed(page)
-    assert page.ids() == ["setup", "quality", "reach", "training", "final", "notes", "time", "likeness", "caveats"]
+    assert page.ids() == ["setup", "quality", "reach", "training", "final", "notes", "time", "likeness", "nearest",
+                          "caveats"]
     document = json.loads(json_path.read_text())
     differs = {row["setting"]: (row["a"], row["b"]) for row in document["setup_diff"]}
     assert differs["Batch"] == (8, 16) and "Seed" not in differs

@@ -17,6 +17,7 @@ from stylegan2_pipeline.report.page import (
     caveats_of,
     charts,
     judgement,
+    nearest_section,
     summary_tiles,
 )
 from stylegan2_pipeline.report.pictures import STRIP_COLUMNS, spread
@@ -58,6 +59,7 @@ def compare_page(views: Pair, made: str) -> str:
         ("time",     "The same latents through time", strips(views)),
         ("samples",  "From the best networks",        samples_section(views)),
         ("likeness", "Beside real images",            likeness_section(views)),
+        ("nearest",  "Nearest to the data",           nearest_sections(views)),
         ("caveats",  "What to keep in mind",          caveats(compare_caveats(views))),
     ], head)  # fmt: skip
 
@@ -188,6 +190,8 @@ def final_rows(views: Pair) -> list[list[object]]:
         if view.likeness is not None:
             for label, real, fake in view.likeness.figures[:2]:
                 columns[2 * letter + 1] |= {f"{label}: generated": fake, f"{label}: real": real}
+        if view.nearest is not None:
+            columns[2 * letter + 1] |= {f"{label} (32 pixels)": value for label, value, _ in view.nearest.figures}
     keys = dict.fromkeys(key for column in columns for key in column)
     return [[key, *(column.get(key) for column in columns)] for key in keys]
 
@@ -246,6 +250,12 @@ def likeness_section(views: Pair) -> str:
                      + picture(view.frames[-1].grid, f"Generated at {short(near.kimg)} kimg", pixels=sharp))
             parts.append(f'<div><h3><span class="key {letter.lower()}"></span>{letter}</h3>'
                          f'<div class="wide">{grids}</div>{averages(near, sharp)}</div>')
+    return f'<div class="runs">{"".join(parts)}</div>' if parts else ""
+
+
+def nearest_sections(views: Pair) -> str:
+    parts = [f'<div><h3><span class="key {letter.lower()}"></span>{letter}</h3>{nearest_section(view)}</div>'
+             for letter, view in zip("AB", views, strict=True) if view.nearest]
     return f'<div class="runs">{"".join(parts)}</div>' if parts else ""
 
 

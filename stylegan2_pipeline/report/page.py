@@ -46,6 +46,7 @@ def single_page(view: RunView, made: str) -> str:
         ("metrics",  "Metrics",               metrics_section(view)),
         ("time",     "Through time",          time_section(view)),
         ("likeness", "Beside real images",    likeness_section(view)),
+        ("nearest",  "Nearest to the data",   nearest_section(view)),
         ("samples",  "From the best network", samples_section(view.samples, view)),
         ("data",     "The data",              data_section(view)),
         ("log",      "End of the log",        log_section(history)),
@@ -146,6 +147,22 @@ def likeness_section(view: RunView) -> str:
     beside = (f'<div class="pair">{picture(near.real_grid, "Real images", pixels=sharp)}'
               f'{picture(view.frames[-1].grid, f"Generated at {short(near.kimg)} kimg", pixels=sharp)}</div>')
     return beside + averages(near, sharp)
+
+
+def nearest_section(view: RunView) -> str:
+    """Overlap with the data, the most and least real images, and the nearest training images."""
+    near, sharp = view.nearest, view.small_images
+    if near is None:
+        return ""
+    figures = table(["", "Found", "Ideal"], near.figures,
+                    caption="Of the images of the grids, by their correlation at 32 pixels: layout, not detail. Not "
+                            "the figures of these names that others publish, which stand on a network's features")
+    pictures = (f'<h3>Most like the data</h3><div class="wide">{picture(near.most_real, pixels=sharp)}</div>'
+                f'<h3>Least like it</h3><div class="wide">{picture(near.least_real, pixels=sharp)}</div>')
+    if near.pairs is not None:
+        pictures += (f'<h3>Nearest training images, below generated ones</h3><div class="wide">'
+                     f'{picture(near.pairs, pixels=sharp)}</div><p class="note">{text(near.words)}</p>')
+    return figures + pictures
 
 
 def averages(near: Likeness, sharp: bool) -> str:

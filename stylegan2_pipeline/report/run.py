@@ -17,6 +17,7 @@ from stylegan2_pipeline.health.rules import judge
 from stylegan2_pipeline.history import RunHistory, number
 from stylegan2_pipeline.report.charts import Points
 from stylegan2_pipeline.report.difficulty import Described, difficulty_of
+from stylegan2_pipeline.report.nearest import Nearest, nearest_of
 from stylegan2_pipeline.report.numbers import Curve, Note, curves, hours_at, notes, primary
 from stylegan2_pipeline.report.pictures import Frame, Picture, Sets, average_picture, frames, grid_picture, last_sets
 from stylegan2_pipeline.report.samples import Samples, make_samples, network_of
@@ -70,6 +71,7 @@ class RunView:
     network_words: str
     frames: list[Frame] = field(default_factory=list)
     likeness: Likeness | None = None
+    nearest: Nearest | None = None
     samples: Samples | None = None
     described: Described | None = None
     problems: list[str] = field(default_factory=list)
@@ -108,11 +110,13 @@ def view_run(history: RunHistory, wanted: Wanted) -> RunView:
             problems.append("No images were made anew, because there is no network-snapshot-*.pkl in the run folder.")
         else:
             samples = make_samples(network, wanted.device, problems)
+    sets = last_sets(history, problems) if wanted.pictures else None
     return RunView(
         history=history, curves=found, best=best, verdicts=verdicts, judged=judged, notes=notes(history, found),
         changed=changed, others=others, defaults=defaults, network=network, network_words=network_words,
         frames=frames(history, wanted.frames, problems) if wanted.pictures else [],
-        likeness=likeness(history, problems) if wanted.pictures else None,
+        likeness=likeness(sets) if sets else None,
+        nearest=nearest_of(sets, history, problems) if sets else None,
         samples=samples,
         described=difficulty_of(history, problems) if wanted.difficulty else None,
         problems=problems)
@@ -131,10 +135,7 @@ def verdicts_of(history: RunHistory) -> tuple[list[dict[str, Any]], str]:
     return verdicts, "judged from the statistics of the run"
 
 
-def likeness(history: RunHistory, problems: list[str]) -> Likeness | None:
-    sets = last_sets(history, problems)
-    if sets is None:
-        return None
+def likeness(sets: Sets) -> Likeness:
     return Likeness(
         sets.kimg, len(sets.real), grid_picture(sets.real_grid, "Real images"),
         average_picture(sets.real, "Mean and deviation of real images"),

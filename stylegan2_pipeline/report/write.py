@@ -92,6 +92,8 @@ def _run_document(view: RunView) -> dict[str, Any]:
         "network": str(view.network) if view.network else None,
         "variety": [dict(zip(("figure", "real", "generated"), row, strict=True)) for row in view.likeness.figures]
                    if view.likeness else [],
+        "nearest": [dict(zip(("figure", "value", "ideal"), row, strict=True)) for row in view.nearest.figures]
+                   if view.nearest else [],
         "difficulty": json.loads(view.described.difficulty.to_json()) if view.described else None,
         "caveats": caveats_of(view), "problems": view.problems,
     }
