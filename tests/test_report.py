@@ -112,7 +112,7 @@ def test_the_page_of_a_run(tmp_path):
     assert "Batch 8 32" in page.text, "what was changed comes with the preset's value"
     assert f"Go on with the training python train.py --continue={run} " in page.text and "not finished" in page.text
     assert "no FID" in page.text and "Data measured: ab12" in page.text
-    assert len(page.pictures()) == 5 + 5 + 4 + 2, "a film strip, grids, reals beside fakes, averages, most and least real"
+    assert len(page.pictures()) == 5 + 5 + 4 + 2, "a film strip, grids, reals beside fakes, averages, the most real"
     charts = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     assert len(charts) == 9 and all(": " in attrs["aria-label"] for attrs in charts)
 
