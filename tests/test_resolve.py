@@ -144,3 +144,35 @@ def test_names_of_pipelines_are_those_that_exist():
     from stylegan2_pipeline.config import AUGPIPE_NAMES
 
     assert set(AUGPIPE_NAMES) == set(AUGPIPES)
+
+
+@pytest.mark.parametrize(("given", "metrics", "best"), [
+    ({}, ("swd",), "swd"), ({"metrics": "pfd32,swd"}, ("pfd32", "swd"), "pfd32"), ({"metrics": "none"}, (), None),
+    ({"metrics": "fid50k_full"}, ("fid50k_full", "swd"), "swd"),  # what cannot be measured leaves no run unmeasured
+    ({"metrics": "pfd32,swd", "best_metric": "swd"}, ("pfd32", "swd"), "swd"),
+    ({"best_metric": "none"}, ("swd",), None),
+])
+def test_metrics_and_the_one_that_the_best_snapshot_is_kept_by(given, metrics, best):
+    config, _ = settle(**given)
+    assert (config.metrics, config.best_metric) == (metrics, best)
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    (dict(best_metric="pfd32"), "--best-metric=pfd32 is not among those that --metrics measures"),
+    (dict(policy="color"), "--policy=color is for --aug=diffaugment"),
+    (dict(aug="diffaugment", policy="colour"), "--policy=colour: give one or more of color,translation,cutout"),
+    (dict(aug="diffaugment", augpipe="bgc"), "--augpipe=bgc is for --aug=ada and fixed"),
+    (dict(track="tensorboard"), "--track=tensorboard: give wandb or mlflow"),
+])
+def test_new_options_that_do_not_go_together(given, message):
+    with pytest.raises(UserError, match=message):
+        settle(**given)
+
+
+def test_devices_are_taken_as_told():
+    assert settle(device="cpu")[0].device == "cpu" and settle()[0].device == "cuda"
+    assert settle(Machine(0, 8e9), device="cpu", gpus=2)[0].num_gpus == 2
+    for given, message in ((dict(device="cuda"), "--device=cuda"), (dict(cache="gpu"), "--cache=gpu"),
+                           (dict(gpus=2), "--device=cpu --gpus=2")):
+        with pytest.raises(UserError, match=message):
+            settle(Machine(0, 8e9), **given)
