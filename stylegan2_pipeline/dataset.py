@@ -99,13 +99,6 @@ class ImageDataset:
                 vector[:] = value
         return vector
 
-    def preload(self) -> None:
-        """Decode all images into memory once; image() is then a lookup."""
-        if self._pixels is None:
-            pixels = np.empty((self.n_raw, *self.image_shape), np.uint8)
-            self.decode_into(pixels, range(self.n_raw))
-            self.keep(pixels)
-
     def decode_into(self, pixels: np.ndarray, numbers: Sequence[int], threads: int | None = None,
                     quiet: bool = False) -> None:
         """Write image numbers[k] to pixels[k]; threads: by default one a core; quiet: without a progress bar."""

@@ -7,9 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from archives import make_images, write_archive
 from PIL import Image
 
+from stylegan2_pipeline.caching import cache_dataset
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.sources.base import HEADER_BYTES
 from torch_utils.errors import UserError
@@ -32,7 +34,7 @@ def test_pixels_survive_and_mirrored_copies_follow(tmp_path, name, channels):
 def test_preload_changes_no_value(tmp_path):
     path = write_archive(tmp_path / "data.zip", make_images(20))
     plain, loaded = ImageDataset(path, mirror=True), ImageDataset(path, mirror=True)
-    loaded.preload()
+    cache_dataset(loaded, "ram", torch.device("cpu"))
     assert loaded.preloaded and not plain.preloaded
     for index in range(40):
         np.testing.assert_array_equal(plain.image(index), loaded.image(index))
@@ -173,7 +175,7 @@ def test_preload_refuses_a_broken_image_by_name(tmp_path):
     broken.write_bytes(broken.read_bytes()[:120])  # the header is whole
     dataset = ImageDataset(tmp_path / "data")
     with pytest.raises(UserError, match=r"img00000001\.png: cannot be decoded"):
-        dataset.preload()
+        cache_dataset(dataset, "ram", torch.device("cpu"))
     broken.write_bytes(b"<html>")
     assert "img00000001.png: not an image but a web page" in refused(tmp_path / "data")
 

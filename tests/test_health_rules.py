@@ -216,7 +216,7 @@ def test_facts_from_the_settings_of_a_run():
                          optimizer=OptimizerConfig(0.001, 0.002), augment=AugmentConfig("fixed", p=0.3),
                          best_metric="swd")
     facts = Facts.of(json.loads(config.to_json()))
-    assert facts == Facts("fixed", 0.3, 0.6, 500.0, 3.0, 0.001, 0.002, 16, 64, 25000.0, 500, True, "swd")
+    assert facts == Facts("fixed", 0.3, 0.6, 3.0, 0.001, 0.002, 16, 64, 25000.0, 500, True, "swd")
     assert Facts.of({}) == Facts() and Facts.of({"augment": None, "data": {"mirror": True}}).mirror
     assert Facts.of(dataclasses.asdict(config)).usual_gamma == pytest.approx(0.0002 * 64**2 / 16)
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylegan2_pipeline import loader, read_ahead
+from stylegan2_pipeline.caching import cache_dataset
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.loader import batches, sample_index
 from stylegan2_pipeline.read_ahead import Readers
@@ -89,7 +90,7 @@ def test_shares_partition_the_global_order(dataset, data, seed, start, batch):
 def test_workers_and_preloading_change_no_value_and_no_global_state(tmp_path):
     path = write_archive(tmp_path / "data.zip", make_images(7), [0, 1, 2, 0, 1, 2, 0])
     plain, loaded = (ImageDataset(path, use_labels=True, mirror=True) for _ in range(2))
-    loaded.preload()
+    cache_dataset(loaded, "ram", torch.device("cpu"))
     options = {"seed": 3, "start": 8, "batch": 4, "offset": 1, "share": 2}
     expected = take(6, plain, **options)
     torch.manual_seed(5)

@@ -29,7 +29,6 @@ class Facts:
     augment: str = "ada"
     p: float = 0.0
     target: float = 0.6
-    ada_kimg: float = 500.0
     gamma: float = 10.0
     g_lr: float = 0.0025
     d_lr: float = 0.0025
@@ -46,7 +45,7 @@ class Facts:
         """From asdict(TrainConfig), as in training_options.json; parts that are missing get the defaults."""
         where = {
             "augment": ("augment", "mode"), "p": ("augment", "p"), "target": ("augment", "target"),
-            "ada_kimg": ("augment", "kimg"), "gamma": ("loss", "r1_gamma"), "g_lr": ("optimizer", "g_lr"),
+            "gamma": ("loss", "r1_gamma"), "g_lr": ("optimizer", "g_lr"),
             "d_lr": ("optimizer", "d_lr"), "batch": ("batch",), "resolution": ("data", "resolution"),
             "total_kimg": ("schedule", "total_kimg"), "num_images": ("data", "num_images"),
             "mirror": ("data", "mirror"), "best_metric": ("best_metric",),
