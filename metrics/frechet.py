@@ -1,52 +1,47 @@
-"""The Frechet distance between Gaussians fitted to two sets, and its use on images reduced to 32x32 pixels."""
+"""The Frechet distance between Gaussians fitted to two sets of features."""
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.inputs import MetricInputs, MetricValue, take
-from torch_utils.errors import UserError
 
-REDUCED = 32
+@dataclass(frozen=True)
+class Moments:
+    """count samples; mean [D] and scatter [D,D], the sum of products of what is left without the mean, in float64."""
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def of(cls, batches: Iterator[Tensor]) -> Self:
+        """Of batches [n,D]; the sums are taken around the first row, so that a large mean costs no digits."""
+        count = 0
+        origin = total = products = None
+        for batch in batches:
+            x = batch.double()
+            if origin is None or total is None or products is None:
+                origin = x[0].clone()
+                total, products = torch.zeros_like(origin), x.new_zeros([x.shape[1], x.shape[1]])
+            x = x - origin
+            total += x.sum(0)
+            products += x.T @ x
+            count += len(x)
+        assert origin is not None and total is not None and products is not None, "no samples"
+        return cls(count, origin + total / count, products - total[:, None] * total / count)
+
+    def covariance(self, ddof: int = 0) -> Tensor:
+        """[D,D], divided by count - ddof."""
+        return self.scatter / (self.count - ddof)
 
 
-def pfd32(inputs: MetricInputs, count: int) -> MetricValue:
-    """Frechet distance of pixels at 32x32, at equal counts of real and generated images; intensities in [0, 1].
-
-    It sees layout, brightness, contrast and collapse, and is blind to detail. It is no FID and does not compare with
-    one, nor between datasets. pfd32_floor is the distance between two disjoint halves of the real images, pfd32_ratio
-    that of a generated and a real half over it.
-    """
-    n = min(count, inputs.num_real)
-    if n < 2:
-        raise UserError(f"pfd32 compares at least 2 images with as many; got {n}. Raise --num or give more --data.")
-    real = reduced_pixels(take(inputs.real(), n), inputs.device)
-    fake = reduced_pixels(take(inputs.fake(n), n), inputs.device)
-    half = n // 2
-    floor = frechet_of_samples(real[:half], real[half:2 * half])
-    same_count = frechet_of_samples(real[:half], fake[:half])
-    results = {
-        "pfd32": frechet_of_samples(real, fake),
-        "pfd32_floor": floor,
-        "pfd32_ratio": same_count / floor if floor else math.nan,
-    }
-    return MetricValue(results, {"real": n, "fake": n, "floor": half})
-
-
-def reduced_pixels(batches: Iterator[np.ndarray], device: torch.device) -> Tensor:
-    """Images as rows [N, C*32*32] of block means in [0, 1]; smaller images are taken as they are."""
-    rows = []
-    for batch in batches:
-        images = torch.from_numpy(batch).to(device).float()
-        n, channels, resolution, _ = images.shape
-        if resolution > REDUCED:
-            block = resolution // REDUCED
-            images = images.reshape(n, channels, REDUCED, block, REDUCED, block).mean(dim=[3, 5])
-        rows.append(images.reshape(n, -1) / 255)
-    return torch.cat(rows).double()
+def frechet(a: Moments, b: Moments, ddof: int = 0) -> float:
+    """The Frechet distance of the Gaussians of two samples, with covariances divided by their counts less ddof."""
+    return frechet_distance(a.mean, a.covariance(ddof), b.mean, b.covariance(ddof))
 
 
 def frechet_of_samples(x: Tensor, y: Tensor) -> float:

@@ -28,7 +28,8 @@ from metrics.diversity import (
     two_nn_dimension,
     vendi_score,
 )
-from metrics.frechet import frechet_of_samples, reduced_pixels
+from metrics.detectors.pixels32 import reduced_pixels
+from metrics.frechet import frechet_of_samples
 from metrics.inputs import take
 from metrics.swd import distances, patches_of, rows
 from stylegan2_pipeline.dataset import ImageDataset

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.frechet import reduced_pixels
+from metrics.detectors.pixels32 import reduced_pixels
 from stylegan2_pipeline.health.leaks import gauges, luma
 
 CHUNK = 8  # images made small at a time, which bounds the memory of large ones
