@@ -1,6 +1,6 @@
 """How varied a set of images is: MS-SSIM of pairs, the Vendi score, intrinsic dimension, and images seen twice.
 
-None needs network weights. Except for MS-SSIM they look at images of 32 pixels, as frechet.reduced_pixels gives them.
+None needs network weights. Except for MS-SSIM they look at images of 32 pixels, as pixels32.reduced_pixels gives them.
 Numbers grow with the number of images (Vendi) or depend on it (dimension), so compare them at equal counts.
 """
 

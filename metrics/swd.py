@@ -1,7 +1,8 @@
 """Sliced Wasserstein distance between patches of Laplacian pyramids (Karras et al. 2018, arXiv 1710.10196, section 5).
 
 Needs no network weights. The finest level speaks of texture and noise, the coarsest of layout. Because patches are
-normalised per set, the distance is blind to brightness, contrast and colour gain.
+normalised per set, the distance is blind to brightness, contrast and colour gain; and because patches are compared as
+one heap, to where in the image they were and to which of them belong together.
 """
 
 import math
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics.inputs import MetricInputs, MetricValue, take
+from metrics.inputs import MetricInputs, MetricValue, Request
 from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed
 
@@ -30,25 +31,29 @@ _ROWS = 1 << 16  # patches normalised and projected at a time
 Patches = dict[int, Tensor]
 
 
-def swd(inputs: MetricInputs, count: int) -> MetricValue:
-    """Keys swd_<resolution> and their mean swd, at equal counts of real and generated images.
+def swd(inputs: MetricInputs, request: Request) -> MetricValue:
+    """Keys <name>_<resolution> and their mean <name>, at equal counts of real and generated images; in thousandths.
 
-    swd_floor is the distance between two disjoint halves of the real images, swd_ratio the distance of a generated and
-    a real half over it: near 1 when generated images are as close to the data as the data is to itself.
+    <name>_floor is the distance between two disjoint halves of the real images, <name>_ratio the distance of a
+    generated and a real half over it: near 1 when generated images are as close to the data as the data is to itself.
+    Raises UserError for fewer than 2 images, and for images that have no pyramid or not the same one.
     """
-    n = min(count, inputs.num_real)
+    n = min(inputs.num_real, request.real_most or inputs.num_real, inputs.num_fake(request.count))
     if n < 2:
-        raise UserError(f"swd compares at least 2 images with as many; got {n}. Raise --num or give more --data.")
-    real = patches_of(take(inputs.real(), n), n, inputs.device, inputs.seed)
-    fake = patches_of(take(inputs.fake(n), n), n, inputs.device, inputs.seed)
+        raise UserError(f"{request.name} compares at least 2 images with as many; got {n}. Raise --num or give more "
+                        f"--data.")
+    real = patches_of(inputs.real.images(n), n, inputs.device, inputs.seed)
+    fake = patches_of(inputs.fake.images(n), n, inputs.device, inputs.seed, like=real)
     levels = distances(real, fake, inputs.device, inputs.seed)
     half = n // 2
     halves = rows(real, 0, half), rows(real, half, 2 * half), rows(fake, 0, half)
     floor = _mean(distances(halves[0], halves[1], inputs.device, inputs.seed))
     same_count = _mean(distances(halves[0], halves[2], inputs.device, inputs.seed))
-    results = {f"swd_{res}": value for res, value in levels.items()}
-    results |= {"swd": _mean(levels), "swd_floor": floor, "swd_ratio": same_count / floor if floor else math.nan}
-    return MetricValue(results, {"real": n, "fake": n, "floor": half})
+    results = {request.name: _mean(levels)} | {f"{request.name}_{res}": value for res, value in levels.items()}
+    results |= {f"{request.name}_floor": floor, f"{request.name}_ratio": same_count / floor if floor else math.nan}
+    about = {"estimator": "sliced Wasserstein, thousandths", "patches": PATCHES_PER_IMAGE, "patch": PATCH,
+             "directions": REPEATS * DIRECTIONS}
+    return MetricValue(results, {"real": n, "fake": n, "floor": half}, about=about)
 
 
 def laplacian_pyramid(images: Tensor) -> dict[int, Tensor]:
@@ -77,12 +82,19 @@ def _smooth(x: Tensor, dim: int) -> Tensor:
     return (t[0] + t[4] + 4 * (t[1] + t[3]) + 6 * t[2]) / 16
 
 
-def patches_of(batches: Iterator[np.ndarray], n: int, device: torch.device, seed: int) -> Patches:
-    """Random patches of the pyramids of n images; their places follow from the seed and the image's number alone."""
+def patches_of(
+    batches: Iterator[np.ndarray], n: int, device: torch.device, seed: int, like: Patches | None = None
+) -> Patches:
+    """Random patches of the pyramids of n images; their places follow from the seed and the image's number alone.
+
+    Raises UserError for images without a pyramid, or without that of `like`.
+    """
     patches: Patches = {}
     places: dict[int, Tensor] = {}
     start = 0
     for batch in batches:
+        if start == 0:
+            _check_shape(batch.shape[1:], like)
         for res, level in laplacian_pyramid(torch.from_numpy(batch).to(device).float()).items():
             if res not in patches:
                 patches[res] = torch.empty([n * PATCHES_PER_IMAGE, level.shape[1], PATCH**2], dtype=torch.float16)
@@ -92,6 +104,18 @@ def patches_of(batches: Iterator[np.ndarray], n: int, device: torch.device, seed
             patches[res][start * PATCHES_PER_IMAGE:end * PATCHES_PER_IMAGE] = found.half().cpu()
         start += len(batch)
     return patches
+
+
+def _check_shape(shape: tuple[int, ...], like: Patches | None) -> None:
+    channels, height, width = shape
+    if height != width or height < PATCH + 1 or height & (height - 1):
+        raise UserError(f"swd halves images until 16 pixels are left, so they must be square, with a power of two of "
+                        f"pixels a side, 8 or more; these are {width}x{height}. Convert them with dataset_tool.py "
+                        f"--resolution, or leave swd out of --metrics.")
+    if like is not None and (max(like), like[max(like)].shape[1]) != (height, channels):
+        raise UserError(f"swd compares images of one size and number of channels: the real ones are {max(like)}x"
+                        f"{max(like)} with {like[max(like)].shape[1]}, the others {width}x{height} with {channels}. "
+                        f"Convert them with dataset_tool.py.")
 
 
 def _places(res: int, n: int, seed: int) -> Tensor:

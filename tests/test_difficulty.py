@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 from archives import make_images, write_archive
-from test_swd import inputs, textures
+from test_panel import inputs
+from test_swd import textures
 
-from metrics.frechet import pfd32
+from metrics.inputs import Request
+from metrics.panel import pfd32
 from metrics.swd import swd
 from stylegan2_pipeline import difficulty
 from stylegan2_pipeline.dataset import ImageDataset
@@ -88,8 +90,10 @@ def test_floors_are_those_of_the_metrics(tmp_path):
     described = describe_dataset(dataset, seed=3)
     shuffled = np.concatenate(list(real_images(dataset, 8, 3)))
     same = inputs(shuffled, shuffled, seed=3)
-    assert described.floors["swd"] == pytest.approx(swd(same, 100).results["swd_floor"], rel=1e-6)
-    assert described.floors["pfd32"] == pytest.approx(pfd32(same, 100).results["pfd32_floor"], rel=1e-6)
+    swd_floor = swd(same, Request("swd", 100)).results["swd_floor"]
+    pfd32_floor = pfd32(same, Request("pfd32", 100)).results["pfd32_floor"]
+    assert described.floors["swd"] == pytest.approx(swd_floor, rel=1e-6)
+    assert described.floors["pfd32"] == pytest.approx(pfd32_floor, rel=1e-6)
     assert described.floor_images == {"swd": 10, "pfd32": 10}
 
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_sets import ArraySet
 from scipy import ndimage
 from scipy.stats import wasserstein_distance
 
 from metrics import swd as module
-from metrics.inputs import MetricInputs
+from metrics.inputs import MetricInputs, Request
 from metrics.swd import channel_moments, laplacian_pyramid, patches_of, sliced_wasserstein, sorted_projections, swd
 from torch_utils.errors import UserError
 
@@ -25,14 +26,14 @@ def textures(n, channels=1, resolution=64, seed=0):
 
 
 def inputs(real, fake, batch=16, **kwargs):
-    def stream(images):
-        return (images[i:i + batch] for i in range(0, len(images), batch))
+    def no_detector(name):
+        raise AssertionError(f"swd needs no {name}")
 
-    return MetricInputs(lambda: stream(real), len(real), lambda count: stream(fake[:count]), **kwargs)
+    return MetricInputs(ArraySet(real, batch=batch), ArraySet(fake, batch=batch), no_detector, **kwargs)
 
 
 def measure(real, fake, count=10**6, **kwargs):
-    return swd(inputs(real, fake, **kwargs), count).results
+    return swd(inputs(real, fake, **kwargs), Request("swd", count)).results
 
 
 def pyramid_by_scipy(image):
@@ -146,14 +147,30 @@ def test_result_depends_on_seed_and_images_but_not_on_batches():
 
 
 def test_counts_are_equal_and_told():
-    value = swd(inputs(textures(9, resolution=16), textures(6, resolution=16)), 6)
+    value = swd(inputs(textures(9, resolution=16), textures(6, resolution=16)), Request("swd", 100))
     assert value.counts == {"real": 6, "fake": 6, "floor": 3}
-    value = swd(inputs(textures(5, resolution=16), textures(6, resolution=16)), 6)
+    value = swd(inputs(textures(5, resolution=16), textures(6, resolution=16)), Request("swd", 6))
     assert value.counts == {"real": 5, "fake": 5, "floor": 2}
+    few = swd(inputs(textures(9, resolution=16), textures(9, resolution=16, seed=1)), Request("swd3", 9, real_most=3))
+    assert few.counts == {"real": 3, "fake": 3, "floor": 1}
+    assert list(few.results) == ["swd3", "swd3_16", "swd3_floor", "swd3_ratio"]
 
 
 def test_images_smaller_than_the_smallest_level_are_one_level():
     assert set(measure(textures(4, resolution=8), textures(4, resolution=8, seed=1))) >= {"swd_8", "swd"}
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 32), (1, 24, 24), (3, 4, 4)])
+def test_images_without_a_pyramid_are_refused(shape):
+    images = np.zeros([4, *shape], np.uint8)
+    with pytest.raises(UserError, match=f"these are {shape[2]}x{shape[1]}"):
+        measure(images, images)
+
+
+@pytest.mark.parametrize("other", [(3, 32), (1, 16)])
+def test_images_of_other_size_or_channels_are_refused(other):
+    with pytest.raises(UserError, match=r"the real ones are 32x32 with 1.*the others 16x16 with 1|with 3"):
+        measure(textures(4, 1, 32), textures(4, *other))
 
 
 def test_a_single_image_is_refused():
