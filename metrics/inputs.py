@@ -1,7 +1,7 @@
 """What every metric is given, and what it gives."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,20 @@ class ImageSet(abc.ABC):
     @abc.abstractmethod
     def stream(self, detector: str, count: int) -> Iterator[Tensor]:
         """Rows of features of the first `count` images in batches [n,D], float32 on the CPU."""
+
+    def name_of(self, index: int) -> str:
+        """What people know the image in this place of the order by: a file, a number."""
+        return f"image {index}"
+
+    def pick(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """The images uint8 [C,H,W] in these places of the order."""
+        wanted = set(map(int, indices))
+        found: dict[int, np.ndarray] = {}
+        start = 0
+        for batch in self.images(max(wanted, default=-1) + 1):
+            found |= {i: batch[i - start] for i in wanted if start <= i < start + len(batch)}
+            start += len(batch)
+        return [found[int(index)] for index in indices]
 
     def features(self, detector: str, count: int) -> Tensor:
         """[count,D] float32 on the CPU; all at once in memory."""
