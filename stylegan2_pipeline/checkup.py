@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from metrics.names import lower_is_better
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.health.probe import HealthProbe
 from stylegan2_pipeline.health.rules import Facts, Verdict, judge
@@ -52,10 +53,8 @@ class Checkup:
 
     def is_best(self, name: str) -> bool:
         """Whether the last value of a metric is its best."""
-        from metrics.table import METRICS
-
         values = [value for _, value in self.metrics.get(name, []) if np.isfinite(value)]
-        best = min if METRICS[name].lower_is_better else max
+        best = min if lower_is_better(name) else max
         return bool(values) and values[-1] == best(values) and bool(np.isfinite(self.metrics[name][-1][1]))
 
     def judge(self, tick: Mapping[str, float]) -> tuple[dict[str, Any], list[str]]:

@@ -175,6 +175,7 @@ CFG_NAMES = ("auto", *PRESETS)
 AUGPIPE_NAMES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 DIFFAUGMENT_NAMES = ("color", "translation", "cutout")
 TRACKER_NAMES = ("wandb", "mlflow")
+CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
 
 
 def auto_preset(resolution: int, gpus: int) -> Preset:

@@ -55,6 +55,15 @@ class ImageDataset:
         return self._archive.path.resolve().stem
 
     @property
+    def image_names(self) -> list[str]:
+        """Of the files, image by image; mirrored copies left out."""
+        return [self._archive.names[index] for index in self._indices]
+
+    @property
+    def zipped(self) -> bool:
+        return self._archive.path.is_file()
+
+    @property
     def resolution(self) -> int:
         return self.image_shape[1]
 
@@ -122,7 +131,8 @@ class ImageDataset:
         """A hash of the pixels and labels, whatever the path, file names and encoding; not of mirrored copies."""
         if self._digest is None:
             state = hashlib.blake2b(repr((self.image_shape, self.n_raw, self.label_dim)).encode(), digest_size=16)
-            for index in range(self.n_raw):
+            numbers = range(self.n_raw) if self.preloaded else progress(range(self.n_raw), self.n_raw, "Hashing images")
+            for index in numbers:
                 state.update(self.image(index).tobytes())
                 state.update(self.label(index).tobytes())
             self._digest = state.hexdigest()

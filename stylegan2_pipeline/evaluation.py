@@ -1,76 +1,101 @@
-"""From a generator and a dataset to the numbers of metrics/: what the training loop and `stylegan2 metrics` share."""
+"""From a generator, or a folder of images, and a dataset to the numbers of metrics/: the training loop and the command
+line share it."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.inputs import MetricInputs
-from metrics.table import compute, function_of
+from metrics.cache import StatisticsCache, content_digest
+from metrics.detectors.registry import Detectors
+from metrics.inputs import ImageSet, MetricInputs, MetricValue
+from metrics.names import Name
+from metrics.table import compute, plan
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.generation import check_writable, open_network
+from stylegan2_pipeline.image_sets import GeneratedImages, Progress, StoredImages
 from stylegan2_pipeline.images import to_uint8
 from stylegan2_pipeline.networks import Generator
-from stylegan2_pipeline.run_files import append_metric
-from stylegan2_pipeline.shared_sampling import ImagePool, Maker, in_batches
+from stylegan2_pipeline.path_distances import path_distances
+from stylegan2_pipeline.shared_sampling import ImagePool, Maker
 from torch_utils import distributed
 from torch_utils.errors import UserError
-from torch_utils.seeding import derive_seed, sample_generators
-
-_DIGEST_BYTES = 2**31  # beyond this much data that is not in memory, hashing it would take longer than measuring
+from torch_utils.seeding import sample_generators
 
 
-def evaluate(
+class Evaluation:
+    """Metrics of one network, or one set of images, which share what they take long to get.
+
+    prepare() may be called first with all the names there will be: then images are generated once for all of them.
+    measure() gives the record of metrics.table.compute, and the value with what the record does not hold.
+    """
+
+    def __init__(self, inputs: MetricInputs, mirrored: MetricInputs | None = None, mirror: str = "auto") -> None:
+        self.inputs, self._mirrored, self._mirror = inputs, mirrored, mirror
+
+    def prepare(self, names: Sequence[Name]) -> None:
+        if isinstance(self.inputs.fake, GeneratedImages):
+            self.inputs.fake.prefetch(plan(names))
+
+    def measure(self, name: Name) -> tuple[dict[str, Any], MetricValue]:
+        return compute(name, self.inputs, self._mirrored, self._mirror)
+
+
+def evaluation_of(
     G_ema: Generator,
     dataset: ImageDataset,
-    names: Sequence[str],
+    detectors: Detectors,
     *,
-    device: str | torch.device,
-    batch: int,
     seed: int,
-    num: int | None = None,
+    batch: int,
     snapshot: str | None = None,
-    images: ImagePool | None = None,
-) -> list[dict[str, Any]]:
-    """The results of metrics.table.compute for each name; G_ema is on `device`, in eval mode.
+    truncation_psi: float = 1.0,
+    trained_mirror: bool = False,
+    mirror: str = "auto",
+    holdout: ImageSet | None = None,
+    cache: StatisticsCache | None = None,
+    pool: ImagePool | None = None,
+    watch: Progress | None = None,
+) -> Evaluation:
+    """Of a generator in eval mode on the detectors' device.
 
-    images: makes the generated images as "metric" with all ranks (then this is called on rank 0 alone, inside its
-    lead()); without it they are made here.
+    pool: makes images and features with all ranks (then this is used on rank 0 alone, inside its lead()); its makers
+    are MetricMakers. Without it they are made here.
 
-    Real images are those of the dataset without their mirrored copies. Generated ones have truncation psi 1, random
-    noise and the labels of random real images; each depends on (seed, its number) alone, but for the last bits.
-    Raises UserError when network and data do not fit, and for names that metrics.table does not have.
+    Generated images have random noise and the labels of random real images; each depends on (seed, its number) alone,
+    but for the last bits. Raises UserError when network and data do not fit.
     """
-    _check_fit(G_ema, dataset)
-    device = torch.device(device)
-    about = {
-        "data": dataset.name,
-        "data_digest": dataset.digest() if dataset.preloaded or dataset.nbytes < _DIGEST_BYTES else None,
-        "num_real": dataset.n_raw,
-        "mirror": "off",
-        "truncation_psi": 1.0,
-        "noise_mode": "random",
-    }
-    make = metric_images(G_ema, dataset, device=device, seed=seed)
-    inputs = MetricInputs(
-        real=lambda: real_images(dataset, batch, seed),
-        num_real=dataset.n_raw,
-        fake=lambda count: images.images("metric", count) if images else in_batches(make, count, batch),
-        device=device,
-        seed=seed,
-        num=num,
-        num_gpus=distributed.world_size() if images else 1,
-        snapshot=snapshot,
-        about=about,
-    )
-    return [compute(name, inputs) for name in names]
+    check_fit(G_ema, dataset)
+    own_pool = pool or ImagePool(MetricMakers(G_ema, dataset, detectors, seed, truncation_psi), batch)
+    key = {"data": digest_of(dataset, cache), "shape": dataset.image_shape}
+
+    def real(mirrored: bool) -> StoredImages:
+        return StoredImages(
+            dataset.image, dataset.image_names, detectors, seed=seed, batch=batch, mirror=mirrored,
+            key=key, cache=cache, pool=pool, watch=watch,
+            shared="mirrored" if mirrored else "reals")
+
+    about = {"data": dataset.name, "data_digest": key["data"], "num_real": dataset.n_raw,
+             "truncation_psi": truncation_psi, "noise_mode": "random", "network_mirror": trained_mirror}
+
+    def inputs(mirrored: bool) -> MetricInputs:
+        return MetricInputs(
+            real(mirrored), fake, detectors, device=detectors.device, seed=seed, snapshot=snapshot, holdout=holdout,
+            num_gpus=distributed.world_size() if pool else 1, trained_mirror=trained_mirror, about=about)
+
+    fake = GeneratedImages(own_pool, detectors, dataset.image_shape, watch)
+    return Evaluation(inputs(False), inputs(True), mirror)
 
 
-def _check_fit(G: Generator, dataset: ImageDataset) -> None:
+def digest_of(dataset: ImageDataset, cache: StatisticsCache | None) -> str:
+    """Of the pixels; of a zip it is found out once, because its directory says whether anything has changed."""
+    if dataset.preloaded or cache is None or not dataset.zipped:
+        return dataset.digest()
+    return content_digest(cache, dataset.fingerprint(), dataset.digest)
+
+
+def check_fit(G: Generator, dataset: ImageDataset) -> None:
     network = [G.img_channels, G.img_resolution, G.img_resolution]
     if network != list(dataset.image_shape):
         raise UserError(f"--network makes images of (channels, height, width) {tuple(network)}, but --data holds "
@@ -80,47 +105,51 @@ def _check_fit(G: Generator, dataset: ImageDataset) -> None:
                         f"Give the dataset, with its labels, that the network was trained on.")
 
 
-def real_images(dataset: ImageDataset, batch: int, seed: int) -> Iterator[np.ndarray]:
-    """All images in one random order that depends on the seed, without mirrored copies: uint8 [N,C,H,W]."""
-    order = np.random.RandomState(derive_seed(seed, "metric reals") % 2**32).permutation(dataset.n_raw)
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(order), batch):
-            yield np.stack(list(pool.map(dataset.image, order[start:start + batch].tolist())))
+class MetricMakers(dict[str, Maker]):
+    """What any rank can make for metrics, by name.
 
+    "fakes": uint8 images [N,C,H,W] of random latents by their numbers, with labels as the dataset has them.
+    "fakes:A+B": their features by the detectors A and B, side by side [N, DA+DB]; or distances along paths, "fakes:ppl
+    ...". "reals:A", "mirrored:A": features of the dataset's images, in the order of StoredImages.
+    """
 
-def metric_images(G: Generator, dataset: ImageDataset, *, device: torch.device, seed: int) -> Maker:
-    """Makes random images uint8 [N,C,H,W] by their numbers, with labels as the dataset has them."""
-    def make(start: int, count: int) -> Tensor:
+    def __init__(self, G: Generator, dataset: ImageDataset, detectors: Detectors, seed: int,
+                 truncation_psi: float = 1.0) -> None:
+        super().__init__()
+        self._G, self._dataset, self._detectors, self._seed, self._psi = G, dataset, detectors, seed, truncation_psi
+        self["fakes"] = self._fakes
+
+    def __missing__(self, name: str) -> Maker:
+        kind, _, features = name.partition(":")
+        if features.startswith("ppl"):
+            self[name] = lambda start, count: self._paths(features, start, count)
+        elif kind == "fakes":
+            self[name] = lambda start, count: self._rows(features, self._fakes(start, count))
+        else:
+            stored = StoredImages(self._dataset.image, self._dataset.image_names, self._detectors, seed=self._seed,
+                                  batch=1, mirror=kind == "mirrored")
+            self[name] = lambda start, count: self._rows(
+                features, torch.from_numpy(np.stack(stored.pick(range(start, start + count)))))
+        return self[name]
+
+    def _rows(self, features: str, images: Tensor) -> Tensor:
+        return torch.cat([self._detectors.rows(name, images) for name in features.split("+")], dim=1)
+
+    def _fakes(self, start: int, count: int) -> Tensor:
+        G, device = self._G, self._detectors.device
         samples = range(start, start + count)
-        generators = sample_generators(seed, "metric latents", samples)
+        generators = sample_generators(self._seed, "metric latents", samples)
         z = torch.stack([torch.randn(G.z_dim, generator=g) for g in generators]).to(device)
-        c = _random_labels(dataset, generators).to(device) if G.c_dim else None
+        c = self._labels(generators).to(device) if G.c_dim else None
         noise = torch.stack([torch.randn(G.synthesis.noise_numel, generator=g, device=device)
-                             for g in sample_generators(seed, "metric noise", samples, str(device))])
-        return to_uint8(G(z, c, noise_mode="random", noise=noise))
+                             for g in sample_generators(self._seed, "metric noise", samples, str(device))])
+        return to_uint8(G(z, c, truncation_psi=self._psi, noise_mode="random", noise=noise))
 
-    return make
+    def _labels(self, generators: list[torch.Generator]) -> Tensor:
+        """Those of real images that the generators choose, one each: [N, c_dim]."""
+        chosen = [int(torch.randint(self._dataset.n_raw, [], generator=g)) for g in generators]
+        return torch.from_numpy(np.stack([self._dataset.label(i) for i in chosen]))
 
-
-def _random_labels(dataset: ImageDataset, generators: list[torch.Generator]) -> Tensor:
-    chosen = [int(torch.randint(dataset.n_raw, [], generator=g)) for g in generators]
-    return torch.from_numpy(np.stack([dataset.label(i) for i in chosen]))
-
-
-def measure(network: str | None, data: str, names: str, *, num: int | None = None, seed: int = 0, batch: int = 16,
-            device: str | None = None, outdir: Path | None = None) -> Iterator[tuple[dict[str, Any], Path]]:
-    """The `metrics` command as one call: each result, and the file it was added to."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    for name in wanted:
-        function_of(name)
-    snapshot, source = open_network(network, device)
-    G = snapshot.G_ema
-    assert G is not None
-    dataset = ImageDataset(data, use_labels=bool(G.c_dim))
-    run_dir = Path(source).parent
-    folder = outdir or (run_dir if (run_dir / "training_options.json").exists() else Path("out"))
-    check_writable(folder)
-    for name in wanted:
-        result, = evaluate(G, dataset, [name], device=next(G.parameters()).device, batch=batch, seed=seed, num=num,
-                           snapshot=source)
-        yield result, append_metric(folder, result)
+    def _paths(self, kind: str, start: int, count: int) -> Tensor:
+        return path_distances(self._G, self._detectors.lpips(), kind, self._seed, start, count,
+                              self._labels if self._G.c_dim else None, self._detectors.device)

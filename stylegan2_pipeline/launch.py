@@ -11,6 +11,9 @@ from typing import Any
 import click
 import torch
 
+from metrics.names import expand
+from metrics.table import split_available
+from metrics.weights import WeightsSource
 from stylegan2_pipeline import __version__, ranks
 from stylegan2_pipeline.config import DataConfig, TrainConfig
 from stylegan2_pipeline.continuing import (
@@ -119,11 +122,33 @@ def plan(outdir: str, typed: dict[str, Any], machine: Machine, dry_run: bool, co
                    "example --cbase=1024 --cmax=128 --batch=4 --kimg=50 (some 25 minutes on 2 cores).")
     for note in notes(config, typed):
         click.echo(note)
+    config, left_out = measurable(config, typed)
+    for sentence in left_out:
+        click.echo(sentence)
     compile_operators(config)
     run_dir = make_run_folder(outdir, name)
     config.write(run_dir)
     RunRecord(typed, launch_id=ranks.launch_id(), environment=environment(config.device)).write(run_dir)
     return Job(config, run_dir)
+
+
+def measurable(config: TrainConfig, typed: dict[str, Any]) -> tuple[TrainConfig, list[str]]:
+    """Without the metrics whose weights cannot be had, which the sentences say; weights that can be are fetched.
+
+    Where nothing is left of what was asked for, the panel that needs no weights takes its place. Raises UserError when
+    the metric is left out that --best-metric wants.
+    """
+    usable, sentences = split_available(config.metrics, WeightsSource())
+    if not sentences:
+        return config, []
+    metrics = usable or expand(["panel"])
+    best = config.best_metric
+    if best not in (None, *metrics):
+        if "best_metric" in typed:
+            raise UserError(f"--best-metric={typed['best_metric']} cannot be measured. {' '.join(sentences)}")
+        best = metrics[0]
+    instead = f"Measured {'besides' if usable else 'instead'}: {', '.join(metrics)}."
+    return replace(config, metrics=tuple(metrics), best_metric=best), [*sentences, instead]
 
 
 def plan_again(outdir: str, given: dict[str, Any], machine: Machine) -> Job | None:

@@ -1,19 +1,23 @@
 """What rank 0 does at a tick: tell the statistics, look at the images, save and measure snapshots."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from metrics.table import METRICS
+from metrics.cache import StatisticsCache
+from metrics.detectors.registry import Detectors
+from metrics.names import Name, parse
 from stylegan2_pipeline.checkpoint import save_snapshot
 from stylegan2_pipeline.checkup import Checkup
-from stylegan2_pipeline.config import TrainConfig
-from stylegan2_pipeline.evaluation import evaluate
+from stylegan2_pipeline.config import CPU_METRIC_IMAGES, TrainConfig
+from stylegan2_pipeline.evaluation import Evaluation, evaluation_of
 from stylegan2_pipeline.health.probe import HealthProbe
 from stylegan2_pipeline.images import save_image
+from stylegan2_pipeline.memorization import write_findings
 from stylegan2_pipeline.pictures import Grid
 from stylegan2_pipeline.reporting import RunLog
 from stylegan2_pipeline.saving import keep_best, prune_snapshots
@@ -22,17 +26,18 @@ from stylegan2_pipeline.statistics import Stat
 from stylegan2_pipeline.training_step import Trainer
 from torch_utils.errors import UserError
 
-CPU_METRIC_IMAGES = 1000  # generated for a metric during training on a CPU, where its own number would take an hour
+T = TypeVar("T")
 
 
 class Maintenance:
     """The writing side of a run. snapshot: the network saved last."""
 
     def __init__(self, config: TrainConfig, run_dir: Path, trainer: Trainer, grid: Grid, pool: ImagePool,
-                 log: RunLog, metrics: list[str]) -> None:
+                 log: RunLog, detectors: Detectors) -> None:
         self.config, self.run_dir, self.trainer, self.grid, self.pool, self.log = (config, run_dir, trainer, grid, pool,
                                                                                    log)
-        self.metrics = metrics
+        self.detectors = detectors
+        self._told: set[str] = set()  # notes on metrics, their figures left out
         self.snapshot: Path | None = None
         self.probe = HealthProbe(grid.health_reals())
         self.checkup: Checkup
@@ -66,9 +71,8 @@ class Maintenance:
     def save_snapshot(self, measured: bool) -> None:
         """The pictures and networks of this moment; measured: and its metrics."""
         self._save_picture(self.grid.fakes_grid(self._images), f"fakes{self.trainer.cur_nimg // 1000:06d}.png", "fakes")
-        if self.save_network() and measured:
-            for name in self.metrics:
-                self._measure(name)
+        if self.save_network() and measured and self.config.metrics:
+            self._measure_all()
         prune_snapshots(self.run_dir, self.config.schedule.keep_last, self.config.schedule.keep_every_kimg)
 
     def save_network(self) -> bool:
@@ -90,30 +94,57 @@ class Maintenance:
     def network_path(self) -> Path:
         return self.run_dir / f"network-snapshot-{self.trainer.cur_nimg // 1000:06d}.pkl"
 
-    def _measure(self, name: str) -> None:
+    def _measure_all(self) -> None:
         """A metric that fails is told and never stops the training."""
         config, trainer = self.config, self.trainer
-        most = CPU_METRIC_IMAGES if trainer.device.type == "cpu" else METRICS[name].count
+        names = [parse(text) for text in config.metrics]
+        if trainer.device.type == "cpu":
+            names = [name.of(min(name.count, CPU_METRIC_IMAGES)) for name in names]
+        self.log.print(f"Measuring {', '.join(config.metrics)}")
+        evaluation = self._attempt("Measuring", lambda: evaluation_of(
+            trainer.G_ema, self.grid.dataset, self.detectors, seed=config.seed, batch=config.batch_gpu,
+            snapshot=str(self.snapshot), trained_mirror=config.data.mirror, cache=StatisticsCache(), pool=self.pool))
+        if evaluation is None:
+            return
+        self._attempt("Generating images for metrics", lambda: evaluation.prepare(names))
+        for name in names:
+            self._attempt(f"Metric {name.text}", lambda name=name: self._measure(evaluation, name))  # type: ignore[misc]
+
+    def _attempt(self, what: str, do: Callable[[], T]) -> T | None:
         try:
-            result, = evaluate(trainer.G_ema, self.grid.dataset, [name], device=trainer.device,
-                               batch=config.batch_gpu, seed=config.seed, num=most, snapshot=str(self.snapshot),
-                               images=self.pool)
+            return do()
         except Exception as error:
             if self.pool.broken:
                 raise  # the other ranks are in the middle of it
-            self.log.print(f"Metric {name} failed ({type(error).__name__}: {error}); training goes on.")
-            return
+            said = error.format_message() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self.log.print(f"{what} failed ({said}); training goes on.")
+            return None
+
+    def _measure(self, evaluation: Evaluation, name: Name) -> None:
+        trainer = self.trainer
+        result, value = evaluation.measure(name)
         self.checkup.note_metric(result | {"cur_nimg": trainer.cur_nimg})
-        best = name == config.best_metric and self.checkup.is_best(name)
+        best = name.text == self.config.best_metric and self.checkup.is_best(name.text)
         self.log.metric(result, trainer.cur_nimg, best)
+        self._tell_notes(value.notes)
+        if value.details is not None:
+            write_findings(value.details, self.run_dir / name.text)
         if best and self.snapshot is not None:
             try:
                 keep_best(self.snapshot)
             except (UserError, OSError) as error:
                 self.log.print(f"The best snapshot is not kept apart: {error}")
 
+    def _tell_notes(self, notes: Sequence[str]) -> None:
+        """Each once a run, whatever figures it gives."""
+        for note in notes:
+            gist = re.sub(r"[\d.,]+", "#", note)
+            if gist not in self._told:
+                self.log.print(note)
+            self._told.add(gist)
+
     def _images(self, count: int) -> Iterator[np.ndarray]:
-        return self.pool.images("grid", count)
+        return self.pool.batches("grid", count)
 
     def _save_picture(self, picture: np.ndarray, name: str, tag: str) -> None:
         try:

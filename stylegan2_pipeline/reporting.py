@@ -158,7 +158,8 @@ class RunLog:
         record = {**result, "cur_nimg": cur_nimg, "best": best}
         self._append(f"metric-{result['metric']}.jsonl", json_line(record))
         values: dict[str, float] = result["results"]
-        self.print("   ".join(f"{key} {value:.4g}" for key, value in values.items()) + ("   (best so far)" * best))
+        figures = "   ".join(f"{key} {value:.4g}" for key, value in values.items())
+        self.print(f"{figures}   ({result['total_time_str']})" + ("   (best so far)" * best))
         named = {f"Metrics/{key}": value for key, value in values.items()}
         self._final |= named
         if self._view is not None:

@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metrics.names import expand, parse, split
 from stylegan2_pipeline.config import (
+    CPU_METRIC_IMAGES,
     DIFFAUGMENT_NAMES,
     TRACKER_NAMES,
     AugmentConfig,
@@ -114,8 +116,8 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
         allow_tf32=given.get("allow_tf32", False),
         benchmark=not (given.get("nobench") or given.get("deterministic")),
         deterministic=given.get("deterministic", False),
-        workers=given.get("workers", 2), cache=pick_cache(given, machine), metrics=pick_metrics(given),
-        best_metric=pick_best_metric(given), on_divergence=given.get("on_divergence", "stop"),
+        workers=given.get("workers", 2), cache=pick_cache(given, machine), metrics=pick_metrics(given, machine),
+        best_metric=pick_best_metric(given, machine), on_divergence=given.get("on_divergence", "stop"),
         max_rollbacks=given.get("max_rollbacks", 3), track=pick_trackers(given),
         resume=pick_resume(given["resume"]) if "resume" in given else None,
         allow_partial=given.get("allow_partial", False),
@@ -205,16 +207,17 @@ def pick_policy(given: dict[str, Any]) -> tuple[str, ...]:
     return names
 
 
-def pick_best_metric(given: dict[str, Any]) -> str | None:
-    """The metric by which the best snapshot is known: the first of --metrics that can be measured, unless told."""
-    from metrics.table import split_available
-
-    usable, _ = split_available(pick_metrics(given))
+def pick_best_metric(given: dict[str, Any], machine: Machine) -> str | None:
+    """The metric by which the best snapshot is known: the first of --metrics, unless told."""
+    names = pick_metrics(given, machine)
     wanted = given.get("best_metric")
-    if wanted not in (None, "none", *usable):
+    if wanted in (None, "none"):
+        return None if wanted else next(iter(names), None)
+    chosen = on_machine(expand([wanted])[0], machine)
+    if chosen not in names:
         raise UserError(f"--best-metric={wanted} is not among those that --metrics measures "
-                        f"({', '.join(usable) or 'none'}). Add it there, or give --best-metric=none.")
-    return None if wanted == "none" else wanted or next(iter(usable), None)
+                        f"({', '.join(names) or 'none'}). Add it there, or give --best-metric=none.")
+    return chosen
 
 
 def pick_trackers(given: dict[str, Any]) -> tuple[str, ...]:
@@ -229,14 +232,14 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def pick_metrics(given: dict[str, Any]) -> tuple[str, ...]:
-    from metrics.table import split_available
+def pick_metrics(given: dict[str, Any], machine: Machine) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(on_machine(name, machine) for name in split(given.get("metrics", "panel"))))
 
-    names = split_names(given.get("metrics", "swd"))
-    if names == ("none",):
-        return ()
-    usable, _ = split_available(names)  # raises for unknown names
-    return names if usable else (*names, "swd")  # so that the run is measured by something
+
+def on_machine(name: str, machine: Machine) -> str:
+    """On a CPU a metric is of fewer images, and its name says so."""
+    parsed = parse(name)
+    return name if machine.cuda_devices else parsed.of(min(parsed.count, CPU_METRIC_IMAGES)).text
 
 
 def pick_resume(source: str) -> str:

@@ -1,4 +1,4 @@
-"""Images that all ranks make and rank 0 uses: pictures, metrics, health."""
+"""Images, and features of images, that all ranks make and rank 0 uses: pictures, metrics, health."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ class Order:
 
 
 def in_batches(make: Maker, count: int, batch: int) -> Iterator[np.ndarray]:
-    """The images 0..count-1 that `make` makes, in batches uint8 [N,C,H,W]."""
+    """What `make` makes of the numbers 0..count-1, in batches [N,...]."""
     for start in range(0, count, batch):
         with torch.no_grad():
             images = make(start, min(batch, count - start))
@@ -32,7 +32,7 @@ def in_batches(make: Maker, count: int, batch: int) -> Iterator[np.ndarray]:
 
 
 def fitting(make: Maker) -> Maker:
-    """The same images, made in smaller parts where the memory does not hold them at once."""
+    """The same, made in smaller parts where the memory does not hold them at once."""
     def made(start: int, count: int) -> Tensor:
         try:
             return make(start, count)
@@ -51,12 +51,13 @@ class ImagePool:
     """Rank 0 does what it has to inside `with pool.lead()` and takes images as it needs them; the others are meanwhile
     in pool.serve(), and return from it when rank 0 is done.
 
-    makers: (start, count) -> uint8 [count,C,H,W], any rank makes any image. Batch k is made whole by rank k modulo
-    their number, so that the batches are those of a single process, which makes and takes them one by one.
+    makers: (start, count) -> [count,...], uint8 images [count,C,H,W] or rows of features; any rank makes any of them.
+    Batch k is made whole by rank k modulo their number, so that the batches are those of a single process, which makes
+    and takes them one by one.
     """
 
     def __init__(self, makers: Mapping[str, Maker], batch: int) -> None:
-        self.makers = {name: fitting(make) for name, make in makers.items()}
+        self.makers = makers
         self.batch = batch
         self._leading = False
         self._amid = False  # an order is being carried out: if rank 0 dies of it, it cannot speak to the others
@@ -66,14 +67,14 @@ class ImagePool:
         """Whether rank 0 failed in the middle of an order: the others wait for what will not come."""
         return self._amid
 
-    def images(self, name: str, count: int) -> Iterator[np.ndarray]:
-        """On rank 0: the images 0..count-1 of a maker, in batches uint8 [N,C,H,W]. It need not be used up.
+    def batches(self, name: str, count: int) -> Iterator[np.ndarray]:
+        """On rank 0: what a maker makes of the numbers 0..count-1, in batches [N,...]. It need not be used up.
 
         Raises what the maker raises here, and RuntimeError naming the rank for one that fails elsewhere.
         """
         ranks = distributed.world_size()
         if ranks == 1:
-            yield from in_batches(self.makers[name], count, self.batch)
+            yield from in_batches(fitting(self.makers[name]), count, self.batch)
             return
         for first in range(0, count, ranks * self.batch):
             assert self._leading, "images are made by all ranks only inside lead()"
@@ -113,22 +114,24 @@ class ImagePool:
         problem: Exception | None = None
         try:
             with torch.no_grad():
-                mine = self.makers[order.name](start, count) if count > 0 else None
+                mine = fitting(self.makers[order.name])(start, count) if count > 0 else None
         except Exception as error:
             problem = error
         told = f"{type(problem).__name__}: {problem}" if problem else None
-        shapes, problems = zip(*distributed.gather_objects((None if mine is None else tuple(mine.shape), told)),
-                               strict=True)
+        kind = None if mine is None else (tuple(mine.shape), mine.dtype)
+        kinds, problems = zip(*distributed.gather_objects((kind, told)), strict=True)
         if any(problems):
             rank = next(rank for rank, other in enumerate(problems) if other)
             return problem or RuntimeError(f"rank {rank}: {problems[rank]}")
-        return self._collect(mine, shapes)
+        return self._collect(mine, kinds)
 
-    def _collect(self, mine: Tensor | None, shapes: Sequence[tuple[int, ...] | None]) -> list[np.ndarray]:
-        """On rank 0 the images of all ranks that have some; shapes: theirs, by rank. All are sent as whole batches."""
-        assert shapes[0] is not None
-        block = torch.zeros([self.batch, *shapes[0][1:]], dtype=torch.uint8, device=distributed.device())
+    def _collect(self, mine: Tensor | None, kinds: Sequence[tuple[tuple[int, ...], torch.dtype] | None],
+                 ) -> list[np.ndarray]:
+        """On rank 0 what all ranks made; kinds: of which shape and type, by rank. All is sent as whole batches."""
+        assert kinds[0] is not None
+        (_, *shape), dtype = kinds[0]
+        block = torch.zeros([self.batch, *shape], dtype=dtype, device=distributed.device())
         if mine is not None:
             block[:len(mine)] = mine
         blocks = distributed.gather_to_main(block)
-        return [part[:shape[0]].cpu().numpy() for part, shape in zip(blocks, shapes, strict=False) if shape is not None]
+        return [part[:kind[0][0]].cpu().numpy() for part, kind in zip(blocks, kinds, strict=False) if kind is not None]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.table import split_available
+from metrics.detectors.registry import Detectors
 from stylegan2_pipeline import divergence, telling
 from stylegan2_pipeline.caching import cache_dataset
 from stylegan2_pipeline.checkpoint import load_snapshot
@@ -17,7 +17,7 @@ from stylegan2_pipeline.clock import Clock
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.devices import prepare
 from stylegan2_pipeline.divergence import Ailment, Diverged
-from stylegan2_pipeline.evaluation import metric_images
+from stylegan2_pipeline.evaluation import MetricMakers
 from stylegan2_pipeline.job import Job
 from stylegan2_pipeline.loader import batches
 from stylegan2_pipeline.maintenance import Maintenance
@@ -67,10 +67,10 @@ class Run:
         labels = torch.from_numpy(np.stack([self.dataset.label(i) for i in range(self.dataset.n_raw)]))
         self.trainer = Trainer(config, labels, device, self._tell)
         self.grid = Grid(self.dataset, self.trainer)
-        makers = {"grid": self.grid.make,
-                  "metric": metric_images(self.trainer.G_ema, self.dataset, device=device, seed=config.seed)}
+        detectors = Detectors(device)
+        makers = MetricMakers(self.trainer.G_ema, self.dataset, detectors, config.seed)
+        makers["grid"] = self.grid.make
         self.pool = ImagePool(makers, config.batch_gpu)
-        self.metrics, left_out = split_available(config.metrics)
         self.clock = Clock()
         self.rollbacks = self.rollbacks_in_a_row = self.diverged_at = 0  # diverged_at: the most images seen then
         self.ended = False  # all was trained and measured
@@ -84,10 +84,8 @@ class Run:
             self._restore(state)
             log.print(f"Continuing at {self.trainer.cur_nimg / 1000:g} kimg, from {job.state}")
         if distributed.rank() == 0:
-            self.maintenance = Maintenance(config, job.run_dir, self.trainer, self.grid, self.pool, log, self.metrics)
+            self.maintenance = Maintenance(config, job.run_dir, self.trainer, self.grid, self.pool, log, detectors)
             self.maintenance.restore(state["maintenance"] if state else None)
-        for sentence in left_out:
-            log.print(sentence)
 
     # From weights, from a state, and to one.
 
@@ -254,7 +252,7 @@ class Run:
         """Tells how it is going; at snapshot ticks saves pictures, networks, metrics and state, and returns True."""
         trainer, clock, schedule = self.trainer, self.clock, self.config.schedule
         snapshot = done or (clock.tick > 0 and clock.tick % schedule.snapshot_ticks == 0)
-        if snapshot and self.metrics:
+        if snapshot and self.config.metrics:
             self._save()  # they may take long
         began = clock.now()
         distributed.check_agreement(trainer.networks)

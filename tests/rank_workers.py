@@ -117,23 +117,23 @@ def share_images(job):
         pool.serve()
     else:
         with pool.lead():
-            seen["all"] = [batch[:, 0, 0, 0].tolist() for batch in pool.images("plain", 11)]
-            seen["none"] = list(pool.images("plain", 0))
-            seen["few"] = [batch[:, 0, 0, 0].tolist() for batch in pool.images("plain", 2)]
-            seen["first"] = next(pool.images("plain", 100))[:, 0, 0, 0].tolist()  # and no more
-            a, b = pool.images("plain", 8), pool.images("plain", 8)
+            seen["all"] = [batch[:, 0, 0, 0].tolist() for batch in pool.batches("plain", 11)]
+            seen["none"] = list(pool.batches("plain", 0))
+            seen["few"] = [batch[:, 0, 0, 0].tolist() for batch in pool.batches("plain", 2)]
+            seen["first"] = next(pool.batches("plain", 100))[:, 0, 0, 0].tolist()  # and no more
+            a, b = pool.batches("plain", 8), pool.images("plain", 8)
             seen["two at once"] = [len(batch) for pair in zip(a, b, strict=True) for batch in pair]
-            seen["one"] = raised(lambda: list(pool.images("one", 9)))
-            seen["main"] = raised(lambda: list(pool.images("main", 9)))
-            seen["after"] = len(np.concatenate(list(pool.images("plain", 10))))
+            seen["one"] = raised(lambda: list(pool.batches("one", 9)))
+            seen["main"] = raised(lambda: list(pool.batches("main", 9)))
+            seen["after"] = len(np.concatenate(list(pool.batches("plain", 10))))
         seen["leader"] = raised(lambda: fail_while_leading(pool))
-        seen["outside"] = raised(lambda: list(pool.images("plain", 1)))
+        seen["outside"] = raised(lambda: list(pool.batches("plain", 1)))
     say(job, "images", repr((seen, made[:2])))
 
 
 def fail_while_leading(pool):
     with pool.lead():
-        list(pool.images("plain", 4))
+        list(pool.batches("plain", 4))
         raise KeyError("a metric")
 
 

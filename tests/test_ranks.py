@@ -101,7 +101,7 @@ def test_threads_are_shared_unless_chosen(monkeypatch):
 def test_one_process_shares_with_nobody():
     pool = rank_workers.ImagePool({"numbers": rank_workers.make_numbered}, batch=4)
     with pool.lead():
-        assert [batch[:, 0, 0, 0].tolist() for batch in pool.images("numbers", 6)] == [[0, 1, 2, 3], [4, 5]]
+        assert [batch[:, 0, 0, 0].tolist() for batch in pool.batches("numbers", 6)] == [[0, 1, 2, 3], [4, 5]]
     assert distributed.broadcast_object("x") == "x" and distributed.gather_objects(1) == [1]
     assert distributed.from_main(lambda: 3) == 3
     distributed.check_agreement({"G": torch.nn.Linear(2, 2)})

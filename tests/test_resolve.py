@@ -2,6 +2,7 @@
 
 import pytest
 
+from metrics.names import PANEL
 from stylegan2_pipeline.config import DataConfig, estimated_micro_batch, network_kwargs
 from stylegan2_pipeline.resolve import Machine, notes, resolve
 from stylegan2_pipeline.run_folder import make_run_folder
@@ -147,10 +148,13 @@ def test_names_of_pipelines_are_those_that_exist():
 
 
 @pytest.mark.parametrize(("given", "metrics", "best"), [
-    ({}, ("swd",), "swd"), ({"metrics": "pfd32,swd"}, ("pfd32", "swd"), "pfd32"), ({"metrics": "none"}, (), None),
-    ({"metrics": "fid50k_full"}, ("fid50k_full", "swd"), "swd"),  # what cannot be measured leaves no run unmeasured
+    ({}, PANEL, "swd"), ({"metrics": "pfd32,swd"}, ("pfd32", "swd"), "pfd32"), ({"metrics": "none"}, (), None),
+    ({"metrics": "fid50k_full,panel"}, ("fid50k_full", *PANEL), "fid50k_full"),
+    ({"metrics": "fid50k_full", "device": "cpu"}, ("fid1k_full",), "fid1k_full"),  # fewer, and the name says so
+    ({"metrics": "swd,fid50k_full", "best_metric": "fid50k_full", "device": "cpu"}, ("swd", "fid1k_full"),
+     "fid1k_full"),
     ({"metrics": "pfd32,swd", "best_metric": "swd"}, ("pfd32", "swd"), "swd"),
-    ({"best_metric": "none"}, ("swd",), None),
+    ({"best_metric": "none"}, PANEL, None),
 ])
 def test_metrics_and_the_one_that_the_best_snapshot_is_kept_by(given, metrics, best):
     config, _ = settle(**given)
@@ -158,7 +162,7 @@ def test_metrics_and_the_one_that_the_best_snapshot_is_kept_by(given, metrics, b
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    (dict(best_metric="pfd32"), "--best-metric=pfd32 is not among those that --metrics measures"),
+    (dict(best_metric="kid50k_full"), "--best-metric=kid50k_full is not among those that --metrics measures"),
     (dict(policy="color"), "--policy=color is for --aug=diffaugment"),
     (dict(aug="diffaugment", policy="colour"), "--policy=colour: give one or more of color,translation,cutout"),
     (dict(aug="diffaugment", augpipe="bgc"), "--augpipe=bgc is for --aug=ada and fixed"),

@@ -38,7 +38,7 @@ def imported(nodes):
 
 
 def layer(name):
-    if name in SCRIPTS or name == "stylegan2_pipeline.__main__":
+    if name in SCRIPTS or name in ("stylegan2_pipeline.__main__", "metrics.__main__"):
         return LAYERS.index("scripts")
     if name.startswith("stylegan2_pipeline.commands"):
         return LAYERS.index("stylegan2_pipeline.commands")
@@ -134,7 +134,7 @@ def test_every_module_of_the_flow_is_in_the_overview():
 def test_every_golden_file_is_tested():
     tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
     files = {path.stem for path in (ROOT / "tests" / "golden").iterdir() if path.suffix in (".npz", ".pkl")}
-    assert len(files) == 15 and not {name for name in files if name not in tests}
+    assert len(files) >= 15 and not {name for name in files if name not in tests}
 
 
 def test_conda_and_pip_install_the_same():

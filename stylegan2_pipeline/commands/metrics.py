@@ -1,45 +1,118 @@
-"""`metrics`: a trained network and its data in, quality numbers out."""
+"""`metrics`: a trained network, or images, and the data in; quality numbers out."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from metrics.names import KINDS
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120})
-@click.option("--network", metavar="PKL", help="Snapshot: a file or URL.  [default: the newest under training-runs]")
-@click.option("--data", required=True, metavar="PATH", help="The images it was trained on: a zip or folder.")
-@click.option("--metrics", "names", default="swd", metavar="NAMES", help="What to measure, separated by commas.")
-@click.option("--num", type=click.IntRange(min=2), help="Images to generate.  [default: the metric's own number]")
+FOLDER = click.Path(path_type=Path)
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120}
+EPILOG = "\b\n" + "\n".join(["All metrics:", *(f"  {kind.usual:<13} {kind.title}" for kind in KINDS)])
+
+
+def weights_options(command: Any) -> Any:
+    """--weights and --offline."""
+    for option in (
+        click.option("--offline", is_flag=True, help="Download nothing."),
+        click.option("--weights", multiple=True, type=FOLDER, metavar="PATH",
+                     help="Weights of detectors, a file or a folder of them; may be given several times.  [default: "
+                          "STYLEGAN2_WEIGHTS or the cache; else downloaded]"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings=SETTINGS, invoke_without_command=True, epilog=EPILOG)
+@click.option("--network", metavar="PKL", help="Snapshot: a file, run folder or URL.  [default: the newest under "
+                                               "training-runs]")
+@click.option("--images", type=FOLDER, metavar="PATH", help="Compare these images, a zip or folder, instead of a "
+                                                            "network's.")
+@click.option("--data", metavar="PATH", help="Real images: a zip or folder.  [default: what the network was trained on]")
+@click.option("--metrics", default="panel", metavar="NAMES", help="What to measure, separated by commas.")
+@click.option("--num", type=click.IntRange(min=2), help="Generated images.  [default: the metric's own number]")
 @click.option("--seed", type=int, default=0, help="Of latents, noise, labels and the metric's own draws.")
+@click.option("--trunc", type=float, default=1.0, help="Truncation psi; published figures are at 1.")
+@click.option("--mirror", type=click.Choice(["auto", "on", "off"]), default="auto",
+              help="Mirrored copies among the real images; auto: only for the older names without _full, as in training.")
+@click.option("--holdout", type=FOLDER, metavar="PATH",
+              help="Images of the same kind that were not trained on, of other patients: for memorization.")
+@weights_options
 @click.option("--batch", type=click.IntRange(min=1), default=16, help="Images at once on the device.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]")
-@click.option("--outdir", type=click.Path(path_type=Path), metavar="DIR",
+@click.option("--outdir", type=FOLDER, metavar="DIR",
               help="Where metric-NAME.jsonl is added to.  [default: the network's run folder, else out]")
-def command(network: str | None, data: str, names: str, num: int | None, seed: int, batch: int, device: str | None,
-            outdir: Path | None) -> None:
-    """Measure how close a network's images are to the data.
+@click.option("--cache/--no-cache", default=True, help="Keep statistics of the real images for the next time.")
+@click.pass_context
+def command(ctx: click.Context, **options: Any) -> None:
+    """Measure how close a network's images, or any images, are to the data.
 
     Each result is printed and added as a line of JSON, with all that it depends on, to metric-NAME.jsonl.
 
     \b
-    Metrics, of which lower is better:
-      swd     sliced Wasserstein distance of image patches, by scale: texture, detail, and layout at the coarsest.
-              Blind to brightness and contrast.
-      pfd32   Frechet distance of images reduced to 32x32: layout, brightness, contrast, and lack of variety.
-              Blind to detail. It is not FID.
+    Without weights (the default, `panel`, is the first four):
+      swd     image patches by scale: texture, detail, layout at the coarsest. Blind to brightness and contrast.
+      rfd     features of a random network: brightness, contrast, blur, artefacts, lack of variety.
+      pfd32   images reduced to 32x32: layout, brightness, lack of variety. Blind to detail.
+      prdc32  at 32x32: are images like the data (precision, density), is all of the data there (recall, coverage).
+      memorization  copies of training images, with pictures of the closest pairs. Takes --holdout.
     NAME_floor is what two halves of the data are apart; NAME_ratio compares with that at as many images as a half
-    has: near 1 is as close as other real images are, for this measure. Numbers of different data sets or --num do not
-    compare.
+    has: near 1 is as close as other real images are, for this measure. None of these is FID.
+
+    \b
+    With weights, once downloaded (`stylegan2 metrics fetch`): fid50k_full, kid50k_full, pr50k3_full and others, as
+    published. Any number may stand in the name: fid2k_full. Below 10,000 images trust kid more than fid.
 
     \b
     Examples:
-      stylegan2 metrics --data=data.zip
-      stylegan2 metrics --network=network.pkl --data=data.zip --metrics=swd,pfd32 --num=2000
+      stylegan2 metrics
+      stylegan2 metrics --network=network.pkl --data=data.zip --metrics=panel,fid50k_full,kid50k_full
+      stylegan2 metrics --images=out/ --data=data.zip --metrics=kid2k_full
+      stylegan2 metrics --network=network.pkl --metrics=memorization --holdout=other_patients.zip
+      stylegan2 metrics fetch inception
     """
-    from stylegan2_pipeline.evaluation import measure
+    if ctx.invoked_subcommand is not None:
+        return
+    from stylegan2_pipeline.measuring import Asked, measure
 
-    for result, path in measure(network, data, names, num=num, seed=seed, batch=batch, device=device, outdir=outdir):
-        for key, value in result["results"].items():
-            click.echo(f"{key:<12} {value:.4f}")
-        counts = ", ".join(f"{count} {kind}" for kind, count in result["counts"].items())
-        click.echo(f"Images: {counts}. Time: {result['total_time_str']}. Added to {path}")
+    for measured in measure(Asked(**options)):
+        show(measured.record)
+        click.echo(f"  Added to {measured.path}" + (f"; see {measured.files[0]}" if measured.files else ""))
+
+
+def show(record: dict[str, Any]) -> None:
+    """A result on the terminal: figures with their intervals, what they stand on, and what to keep in mind."""
+    width = max(map(len, record["results"]))
+    for key, value in record["results"].items():
+        interval = record["intervals"].get(key)
+        between = f"   [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+        click.echo(f"{key:<{width}}  {value:.4f}{between}")
+    counts = ", ".join(f"{count} {kind}" for kind, count in record["counts"].items())
+    click.echo(f"  Images: {counts}. Time: {record['total_time_str']}.")
+    for note in record["notes"]:
+        click.echo(f"  {note}")
+
+
+@command.command(context_settings=SETTINGS)
+@click.argument("names", nargs=-1, metavar="[inception] [vgg16] [lpips] [dinov2]")
+@weights_options
+def fetch(names: tuple[str, ...], weights: tuple[Path, ...], offline: bool) -> None:
+    """Download the weights of detectors ahead of time, for a machine without network for example.
+
+    Without names: inception, vgg16 and lpips. Files are checked by size and hash, and an interrupted download goes on
+    where it was.
+
+    \b
+    Examples:
+      stylegan2 metrics fetch
+      stylegan2 metrics fetch inception
+      STYLEGAN2_WEIGHTS=/shared/weights stylegan2 metrics fetch dinov2
+    """
+    from metrics.weights import WeightsSource
+    from metrics.weights import fetch as fetch_weights
+
+    for file in fetch_weights(names or ("inception", "vgg16", "lpips"), WeightsSource(weights, offline)):
+        click.echo(f"{file.name:<10} {file.path}  sha256 {file.sha256}")
+
+

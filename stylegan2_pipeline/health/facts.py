@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from metrics.table import METRICS
-
-HIGHER_IS_BETTER = frozenset(name for name, metric in METRICS.items() if not metric.lower_is_better)
 NOTHING = "Nothing to change."
 
 
@@ -38,7 +35,6 @@ class Facts:
     num_images: int = 0
     mirror: bool = False
     best_metric: str | None = None
-    higher_is_better: frozenset[str] = field(default=HIGHER_IS_BETTER)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Facts":

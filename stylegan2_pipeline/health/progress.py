@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metrics.names import lower_is_better
 from stylegan2_pipeline.health.facts import NOTHING, Facts, Verdict, of_flag
 from stylegan2_pipeline.health.series import History, Point, alarm, points_of, slope
 
@@ -39,7 +40,7 @@ def judge_trend(name: str, points: Sequence[Point], history: History, facts: Fac
     """Improving, flat or worse by the last measurements; None for too few."""
     if len(points) < SPAN:
         return None
-    sign = 1 if name in facts.higher_is_better else -1
+    sign = -1 if lower_is_better(name) else 1
     gains = [sign * slope(points[i - SPAN:i]) for i in range(SPAN, len(points) + 1)]
     spans = [points[i - 1][0] - points[i - SPAN][0] for i in range(SPAN, len(points) + 1)]
     best_kimg, best = max(points, key=lambda point: sign * point[1])
@@ -71,7 +72,7 @@ def is_sure(points: Sequence[Point]) -> bool:
 def improving(name: str, change: float, span: float, sure: bool, history: History, facts: Facts,
               evidence: str) -> Verdict:
     """Worth going on with; for longer than was planned, when the end is near. change: in parts of the best value."""
-    if name not in facts.higher_is_better:
+    if lower_is_better(name):
         change = change / (1 + change)  # of the value from before
     ending = history.kimg >= 0.9 * facts.total_kimg
     advice = of_flag("kimg", 2 * facts.total_kimg, facts.total_kimg) if ending else NOTHING

@@ -12,22 +12,15 @@ from functools import cached_property
 
 import numpy as np
 
-from metrics.table import METRICS
+from metrics.names import lower_is_better
 from stylegan2_pipeline.history import Point, RunHistory, by_best
 
 USUAL_KIMG = 25000.0  # the length of the published runs
 LADDER = (50.0, 20.0, 10.0, 7.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.7, 1.5, 1.3, 1.2, 1.1, 1.0)
-_HIGHER_IS_BETTER = ("is", "pr", "eqt", "eqr", "precision", "recall", "density", "coverage")
 _WINDOW = 4        # at least so many measurements speak of the trend, and at least the last third
 _LEAST_CHANGE = 0.01   # of the value over the window: less is called flat, however certain
 _SLOW = 5.0        # per cent in 100 kimg: a run that improves faster was stopped early
 _RISES = 5         # so many measurements in a row, each worse than the one before
-
-
-def lower_is_better(metric: str) -> bool:
-    if metric in METRICS:
-        return METRICS[metric].lower_is_better
-    return not metric.startswith(_HIGHER_IS_BETTER)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,127 @@
+"""The metrics by name: what a name says, what it takes, and which way is better. Light, so that --help can ask it.
+
+fid50k_full: 50,000 generated images against the whole dataset; any number may stand there (fid2k_full, fid500_full).
+Without _full, as in the older names, against at most so many real images, mirrored as in training. Names that show no
+number take --num, and may show one as well (swd2k).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch_utils.errors import UserError
+
+PANEL = ("swd", "rfd", "pfd32", "prdc32")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """name: with {n} for the number of generated images where names show it, usual: as it is usually written.
+
+    count: generated images unless told otherwise. detectors: whose features of real and generated images it takes;
+    paths: whose of generated pairs. weights: files it stands on. real_most, trained_mirror: of the older names.
+    """
+
+    name: str
+    usual: str
+    title: str
+    count: int
+    detectors: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    lower_is_better: bool = True
+    real_most: int | None = None
+    trained_mirror: bool = False
+
+
+KINDS = (
+    Kind("swd{n}",         "swd",         "sliced Wasserstein distance of patches, by scale", 8192),
+    Kind("rfd{n}",         "rfd",         "Frechet distance of random features", 8192, ("random_v1",)),
+    Kind("pfd32",          "pfd32",       "Frechet distance of images at 32x32 pixels", 2048, ("pixels32",)),
+    Kind("prdc32",         "prdc32",      "precision, recall, density, coverage at 32x32 pixels", 2048, ("pixels32",),
+         lower_is_better=False),
+    Kind("msssim",         "msssim",      "likeness of random pairs (MS-SSIM)", 2000),
+    Kind("vendi",          "vendi",       "effective number of different images (Vendi)", 2000, ("pixels32",),
+         lower_is_better=False),
+    Kind("memorization",   "memorization", "copies of training images among generated ones", 2000),
+    Kind("fid{n}_full",    "fid50k_full", "Frechet Inception distance to all of the data", 50000, ("inception",),
+         ("inception",)),
+    Kind("kid{n}_full",    "kid50k_full", "kernel Inception distance to all of the data", 50000, ("inception",),
+         ("inception",)),
+    Kind("pr{n}3_full",    "pr50k3_full", "precision and recall, VGG16 features", 50000, ("vgg16",), ("vgg16",),
+         lower_is_better=False, real_most=200000),
+    Kind("dc{n}5_full",    "dc50k5_full", "density and coverage, Inception features", 50000, ("inception",),
+         ("inception",), lower_is_better=False),
+    Kind("is{n}",          "is50k",       "Inception score", 50000, ("inception",), ("inception",),
+         lower_is_better=False),
+    Kind("fid{n}_inf",     "fid_inf",     "FID extrapolated to infinitely many images", 50000, ("inception",),
+         ("inception",)),
+    Kind("fd{n}_dinov2",   "fd_dinov2",   "Frechet distance of DINOv2 features", 50000, ("dinov2",), ("dinov2",)),
+    Kind("kd{n}_dinov2",   "kd_dinov2",   "kernel distance of DINOv2 features", 50000, ("dinov2",), ("dinov2",)),
+    Kind("ppl2_wend",      "ppl2_wend",   "perceptual path length in w, at its ends", 50000, (), ("vgg16", "lpips")),
+    Kind("ppl_zfull",      "ppl_zfull",   "the same in z, older: cropped", 50000, (), ("vgg16", "lpips")),
+    Kind("ppl_wfull",      "ppl_wfull",   "the same in w, older: cropped", 50000, (), ("vgg16", "lpips")),
+    Kind("ppl_zend",       "ppl_zend",    "the same in z at its ends, older: cropped", 50000, (), ("vgg16", "lpips")),
+    Kind("ppl_wend",       "ppl_wend",    "the same in w at its ends, older: cropped", 50000, (), ("vgg16", "lpips")),
+    Kind("fid{n}",         "fid50k",      "FID as older: to as many real images, mirrored as in training", 50000,
+         ("inception",), ("inception",), real_most=50000, trained_mirror=True),
+    Kind("kid{n}",         "kid50k",      "KID as older", 50000, ("inception",), ("inception",), real_most=50000,
+         trained_mirror=True),
+    Kind("pr{n}3",         "pr50k3",      "precision and recall as older", 50000, ("vgg16",), ("vgg16",),
+         lower_is_better=False, real_most=50000, trained_mirror=True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name taken apart: text as it stands for itself, its kind, and the number of generated images."""
+
+    text: str
+    kind: Kind
+    count: int
+
+    def of(self, count: int) -> "Name":
+        """The same metric of another number of images, with the name that says so where names do."""
+        if count == self.count:
+            return self
+        shown = "{n}" in self.kind.name and self.text == self.kind.name.format(n=thousands(self.count))
+        return Name(self.kind.name.format(n=thousands(count)) if shown else self.text, self.kind, count)
+
+
+def parse(text: str) -> Name:
+    """Raises UserError for a name that is of no kind."""
+    for kind in KINDS:
+        if text == kind.usual:
+            return Name(text, kind, kind.count)
+        found = re.fullmatch(re.escape(kind.name).replace(r"\{n\}", r"([1-9]\d{0,7})(k?)"), text)
+        if found and found.groups():
+            return Name(text, kind, int(found[1]) * (1000 if found[2] else 1))
+    known = ", ".join(kind.usual for kind in KINDS)
+    raise UserError(f"--metrics: there is no metric {text!r}. There are panel (that is {', '.join(PANEL)}), {known}; "
+                    f"another number of images may stand in a name, as in fid2k_full.")
+
+
+def expand(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once, with `panel` for its members. Raises UserError for a name that is of no kind."""
+    found: dict[str, None] = {}
+    for text in names:
+        found |= dict.fromkeys(PANEL if text == "panel" else (parse(text).text,))
+    return tuple(found)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Names between commas, expanded; () for none."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return () if names == ["none"] else expand(names)
+
+
+def thousands(count: int) -> str:
+    """50000 -> 50k, 500 -> 500."""
+    return f"{count // 1000}k" if count % 1000 == 0 else str(count)
+
+
+def lower_is_better(text: str) -> bool:
+    """Of metrics that this project does not have, too: those of other tools are told by what they begin with."""
+    try:
+        return parse(text).kind.lower_is_better
+    except UserError:
+        return not text.startswith(("is", "pr", "eqt", "eqr", "precision", "recall", "density", "coverage"))

@@ -1,0 +1,198 @@
+"""The sets of images that metrics compare: images that are stored somewhere, and those that a generator makes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metrics.cache import StatisticsCache
+from metrics.detectors.registry import Detectors
+from metrics.frechet import Moments
+from metrics.inputs import ImageSet
+from stylegan2_pipeline.shared_sampling import ImagePool
+from torch_utils import distributed
+from torch_utils.errors import UserError
+from torch_utils.seeding import derive_seed
+
+KEPT_IMAGES = 2**28  # bytes of generated images that stay in memory for the next metric
+Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
+
+
+def real_order(count: int, seed: int) -> np.ndarray:
+    """The random order in which stored images are taken."""
+    return np.random.RandomState(derive_seed(seed, "metric reals") % 2**32).permutation(count)
+
+
+class StoredImages(ImageSet):
+    """read(i) gives image i of `size`, uint8 [C,H,W] of any shapes; they are taken in a random order of the seed.
+
+    names: of the images; number i + len(names) is image i mirrored. key: what identifies them, their order and the
+    seed left aside; None: their features are not kept on the disk. pool: computes features on all ranks, under the
+    name `shared`.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], names: Sequence[str], detectors: Detectors, *, seed: int,
+                 batch: int, mirror: bool = False, key: Mapping[str, Any] | None = None, watch: Progress | None = None,
+                 cache: StatisticsCache | None = None, pool: ImagePool | None = None, shared: str = "") -> None:
+        super().__init__()
+        self.size = len(names) * (1 + mirror)
+        self._read, self._names, self._detectors, self._batch, self._seed = read, names, detectors, batch, seed
+        self._key, self._cache, self._pool, self._shared = key, cache, pool, shared
+        self._watch = watch or unwatched
+        self.order = real_order(self.size, seed)
+
+    def name_of(self, index: int) -> str:
+        flipped, number = divmod(int(self.order[index]), len(self._names))
+        return self._names[number] + (" (mirrored)" * flipped)
+
+    def pick(self, indices: Sequence[int]) -> list[np.ndarray]:
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self._image, [int(self.order[i]) for i in indices]))
+
+    def images(self, count: int) -> Iterator[np.ndarray]:
+        starts = range(0, count, self._batch)
+        for start in self._watch(starts, len(starts), "Reading images"):
+            found = self.pick(range(start, min(start + self._batch, count)))
+            for _, alike in groupby(found, key=lambda image: image.shape):
+                yield np.stack(list(alike))
+
+    def stream(self, detector: str, count: int) -> Iterator[Tensor]:
+        if self._pool is not None and distributed.world_size() > 1:
+            yield from map(torch.from_numpy, self._pool.batches(f"{self._shared}:{detector}", count))
+            return
+        for batch in self.images(count):
+            yield self._detectors.rows(detector, torch.from_numpy(batch)).cpu()
+
+    def features(self, detector: str, count: int) -> Tensor:
+        if not self._recall(detector, count):
+            rows = super().features(detector, count)
+            self._put(detector, count, "features", {"features": self._stored_order(rows)})
+            return rows
+        return self._kept[detector][:count]
+
+    def moments(self, detector: str, count: int) -> Moments:
+        found = self._cached(detector, count, "moments")
+        if found is not None:
+            return Moments(count, torch.from_numpy(found["mean"]), torch.from_numpy(found["scatter"]))
+        recalled = self._recall(detector, count)
+        moments = super().moments(detector, count)
+        self._put(detector, count, "moments", {"mean": moments.mean.cpu().numpy(),
+                                               "scatter": moments.scatter.cpu().numpy()})
+        if not recalled and detector in self._kept:
+            self._put(detector, count, "features", {"features": self._stored_order(self._kept[detector][:count])})
+        return moments
+
+    def _recall(self, detector: str, count: int) -> bool:
+        """Whether so many rows are in memory, now at the latest."""
+        if detector in self._kept and len(self._kept[detector]) >= count:
+            return True
+        found = self._cached(detector, count, "features")
+        if found is None:
+            return False
+        rows = torch.from_numpy(found["features"])
+        self._keep(detector, rows[torch.from_numpy(self.order)] if count == self.size else rows)
+        return detector in self._kept
+
+    def _stored_order(self, rows: Tensor) -> np.ndarray:
+        """Rows of all images as the images are stored, so that they serve every seed; others as they are."""
+        if len(rows) < self.size:
+            return rows.numpy()
+        stored = np.empty_like(rows.numpy())
+        stored[self.order] = rows.numpy()
+        return stored
+
+    def _cached(self, detector: str, count: int, what: str) -> dict[str, np.ndarray] | None:
+        return None if self._cache is None or self._key is None or detector == "pixels32" else self._cache.get(
+            self._cache_key(detector, count, what))
+
+    def _put(self, detector: str, count: int, what: str, arrays: dict[str, np.ndarray]) -> None:
+        if self._cache is not None and self._key is not None and detector != "pixels32":
+            self._cache.put(self._cache_key(detector, count, what), arrays)
+
+    def _cache_key(self, detector: str, count: int, what: str) -> dict[str, Any]:
+        """Everything that the statistics depend on; the seed only where it chose some of the images."""
+        opened = self._detectors(detector)
+        assert self._key is not None
+        return {**self._key, "mirror": self.size > len(self._names), "count": count, "what": what,
+                "seed": None if count == self.size else self._seed, "detector": opened.name, "digest": opened.digest,
+                "about": dict(opened.about)}
+
+    def _image(self, number: int) -> np.ndarray:
+        flipped, raw = divmod(number, len(self._names))
+        image = self._read(raw)
+        return np.ascontiguousarray(image[:, :, ::-1]) if flipped else image
+
+
+class GeneratedImages(ImageSet):
+    """What a generator makes, by all ranks: the makers "fakes" and "fakes:DETECTOR+DETECTOR" of the pool.
+
+    image_shape [C,H,W]. Few and small images stay in memory, so that several metrics generate them once.
+    """
+
+    def __init__(self, pool: ImagePool, detectors: Detectors, image_shape: Sequence[int],
+                 watch: Progress | None = None) -> None:
+        super().__init__()
+        self.size = None
+        self._pool, self._detectors, self._shape = pool, detectors, tuple(image_shape)
+        self._watch = watch or unwatched
+        self._images: list[np.ndarray] = []
+
+    def name_of(self, index: int) -> str:
+        return f"generated image {index}"
+
+    def images(self, count: int) -> Iterator[np.ndarray]:
+        if sum(map(len, self._images)) >= count:
+            yield from first(self._images, count)
+            return
+        keep = distributed.world_size() == 1 and count * int(np.prod(self._shape)) <= KEPT_IMAGES
+        made = []
+        for batch in self._made("fakes", count, "Generating"):
+            made += [batch] if keep else []
+            yield batch
+        self._images = made or self._images
+
+    def stream(self, detector: str, count: int) -> Iterator[Tensor]:
+        if self._images and sum(map(len, self._images)) >= count and not detector.startswith("ppl"):
+            for batch in first(self._images, count):
+                yield self._detectors.rows(detector, torch.from_numpy(batch)).cpu()
+            return
+        yield from map(torch.from_numpy, self._made(f"fakes:{detector}", count, f"Generating for {detector}"))
+
+    def prefetch(self, wanted: Mapping[str, int]) -> None:
+        """One pass for the features of several detectors, of so many images each."""
+        names = sorted(wanted, key=lambda name: wanted[name], reverse=True)
+        if len(names) < 2 or wanted[names[0]] * int(np.prod(self._shape)) <= KEPT_IMAGES:
+            return  # the images themselves are kept
+        widths = [self._detectors.width(name, self._shape) for name in names]
+        count = wanted[names[0]]
+        parts: list[list[Tensor]] = [[] for _ in names]
+        for batch in self._made(f"fakes:{'+'.join(names)}", count, "Generating"):
+            for part, rows in zip(parts, torch.from_numpy(batch).split(widths, dim=1), strict=True):
+                part.append(rows.contiguous())
+        for name, part in zip(names, parts, strict=True):
+            self._keep(name, torch.cat(part))
+
+    def _made(self, name: str, count: int, label: str) -> Iterator[np.ndarray]:
+        return self._watch(self._pool.batches(name, count), -(-count // self._pool.batch), label)
+
+
+def first(batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The first `count` images of batches."""
+    for batch in batches:
+        if count <= 0:
+            return
+        yield batch[:count]
+        count -= len(batch)
+
+
+def unwatched(items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
+    yield from items
+
+
+def needs_network(name: str) -> UserError:
+    return UserError(f"--metrics: {name} follows paths between generated images, so it needs --network=PKL; with "
+                     f"--images leave it out.")
