@@ -24,7 +24,7 @@ TIMEOUT_SEC = (10, 30)  # to connect, and between two pieces
 TRIES = 4               # in a row that bring nothing more
 FIRST_TRIES = 2         # the same while nothing at all has come: most likely there is no network
 PAUSE_SEC = 1.0         # before the second try; twice as long before each further one
-CHUNK = 1 << 20
+CHUNK = 1 << 16
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers that may be others a moment later
 REMEDY = "Download it some other way and give the path of the file instead."
 
