@@ -63,7 +63,8 @@ def by_hand(image):
 def test_resize_by_hand(size):
     image = images(1, 1, *size)
     rounding = 255 * max(size) * 2**-23  # of places in float32, as in TensorFlow
-    np.testing.assert_allclose(resized(image)[0, 0].numpy(), by_hand(image[0, 0].double().numpy()), rtol=0, atol=rounding)
+    expected = by_hand(image[0, 0].double().numpy())
+    np.testing.assert_allclose(resized(image)[0, 0].numpy(), expected, rtol=0, atol=rounding)
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 255))
