@@ -15,6 +15,7 @@ from metrics.weights import WeightsFile, read_state
 SIZE = 224
 HEAD_WIDTH = 64  # in all published sizes
 EPSILON = 1e-6
+AT_ONCE = {"cpu": 4, "cuda": 64}  # images
 UNUSED = "mask_token"  # of pre-training
 # Added to the number of patches before positions are resampled, for their scale alone. Published features have it.
 SCALE_OFFSET = 0.1
@@ -128,7 +129,9 @@ def open_dinov2(file: WeightsFile, device: torch.device) -> Detector:
     module = filled(build, state, file.path, device)
     about = {"resize": f"Pillow bicubic, {SIZE}", "range": "ImageNet mean and deviation", "layer": "class token"}
 
+    @torch.no_grad()
     def rows(images: Tensor) -> Tensor:
-        return module(normalized(pillow_bicubic(as_rgb(images), SIZE).float()))
+        return torch.cat([module(normalized(pillow_bicubic(as_rgb(part), SIZE).float()))
+                          for part in images.split(AT_ONCE.get(device.type, 16))])
 
     return Detector("dinov2", f"sha256:{file.sha256}", rows, about, module)

@@ -22,7 +22,7 @@ def filled(build: Callable[[], M], state: Mapping[str, Tensor], path: Path, devi
         with torch.device("meta"):
             module = build()
         module.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    except (KeyError, IndexError, RuntimeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         text = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UserError(f"{path} does not hold the weights that were expected: {text[:300].rstrip('.')}. Give the "
                         f"published file, or none to have it downloaded.") from error

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.detectors.loading import filled
-from metrics.detectors.vgg16 import Convolutions, normalized, widths_of
+from metrics.detectors.vgg16 import Convolutions, normalized, suit, widths_of
 from metrics.weights import WeightsFile, read_state
 
 EPSILON = 1e-10  # added to lengths that are divided by
@@ -45,4 +45,5 @@ def open_lpips(vgg16: WeightsFile, heads: WeightsFile, device: torch.device) -> 
     """From the files of VGG16, of which only the convolutions are read, and of the heads."""
     state = {name: tensor for name, tensor in read_state(vgg16).items() if not name.startswith("classifier.")}
     network = filled(lambda: Convolutions(widths_of(state)), state, vgg16.path, device)
+    suit(network, device)
     return LPIPS(network, filled(lambda: new_heads(widths_of(state)), read_state(heads), heads.path, device))

@@ -1,6 +1,6 @@
 """VGG16 (Simonyan & Zisserman 2014, arXiv 1409.1556), as precision, recall and the LPIPS distance use it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ SIZE = 224  # pixels that the fully connected layers are made for: five poolings
 # The convolutions of each stage, by their place in the file, which counts activations and poolings as well.
 PLACES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 UNUSED = ("classifier.6.weight", "classifier.6.bias")  # from features to the classes of ImageNet
+AT_ONCE = {"cpu": 8, "cuda": 64}  # images; each takes 26 MB
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, images in [0, 1]
 
 
@@ -38,18 +39,16 @@ class Convolutions(nn.Module):
                 self.features[str(place)] = nn.Conv2d(channels, width, 3, padding=1)
                 channels = width
 
-    def stages(self, x: Tensor) -> list[Tensor]:
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
         """What each stage ends in, after its activation, of normalised images [N,3,H,W]: [N,C,H,W] to [N,C,H/16,W/16].
 
-        H and W are 16 at least.
+        H and W are 16 at least. A stage is computed when it is asked for, so that not all of them are in memory.
         """
-        ends: list[Tensor] = []
-        for places in PLACES:
-            x = F.max_pool2d(x, 2) if ends else x
+        for i, places in enumerate(PLACES):
+            x = F.max_pool2d(x, 2) if i else x
             for place in places:
                 x = F.relu(self.features[str(place)](x), inplace=True)
-            ends.append(x)
-        return ends
+            yield x
 
 
 class VGG16(Convolutions):
@@ -61,13 +60,20 @@ class VGG16(Convolutions):
                                          "3": nn.Linear(hidden, hidden)})
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(self.stages(x)[-1], 2).flatten(1)
+        *_, x = self.stages(x)
+        x = F.max_pool2d(x, 2).flatten(1)
         return F.relu(self.classifier["3"](F.relu(self.classifier["0"](x))))
 
 
 def widths_of(state: Mapping[str, Tensor]) -> list[int]:
     """Of the stages of the network that a state is of."""
     return [len(state[f"features.{places[0]}.weight"]) for places in PLACES]
+
+
+def suit(module: nn.Module, device: torch.device) -> None:
+    """In the memory layout that the device is fastest with: a CPU by 1.4 times (measured)."""
+    if device.type == "cpu":
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def open_vgg16(file: WeightsFile, device: torch.device) -> Detector:
@@ -78,10 +84,13 @@ def open_vgg16(file: WeightsFile, device: torch.device) -> Detector:
     """
     state = {name: tensor for name, tensor in read_state(file).items() if name not in UNUSED}
     module = filled(lambda: VGG16(widths_of(state), len(state["classifier.0.bias"])), state, file.path, device)
+    suit(module, device)
     about = {"resize": f"TensorFlow 1 bilinear, {SIZE}", "range": "ImageNet mean and deviation",
              "layer": "fc2 after ReLU"}
 
+    @torch.no_grad()
     def rows(images: Tensor) -> Tensor:
-        return module(normalized(tf1_resize(as_rgb(images), SIZE)))
+        return torch.cat([module(normalized(tf1_resize(as_rgb(part), SIZE)))
+                          for part in images.split(AT_ONCE.get(device.type, 16))])
 
     return Detector("vgg16", f"sha256:{file.sha256}", rows, about, module)
