@@ -44,7 +44,9 @@ Training: the run
 
 From a trained network
     sampling, generation seeds -> z -> w -> uint8 images; the generate command's work
-    evaluation           images -> numbers of metrics/
+    evaluation           a generator and its data -> numbers of metrics/ (image_sets: what they compare;
+                         path_distances: along paths in z and w; measuring: the metrics command's work)
+    memorization         copies of training images: pages and pictures of what metrics/ found
     images               pictures and grids
 
 Looking back at runs

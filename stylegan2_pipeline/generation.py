@@ -55,21 +55,25 @@ def generate(network: str | None = None, *, seeds: str | None = None, trunc: flo
 
 def open_network(network: str | None, device: str | None) -> tuple[Snapshot, str]:
     """The snapshot with its G_ema on the device, and where it came from; without a name the newest, which is said."""
+    network = find_network(network)
     chosen = chosen_device(device)
+    snapshot = load_snapshot(network, chosen, networks=("G_ema",))
+    if snapshot.G_ema is None:
+        raise UserError(f"--network={network} has no generator G_ema; give a whole snapshot.")
+    native.load(chosen.type)  # now, before any progress bar
+    return snapshot, network
+
+
+def find_network(network: str | None) -> str:
+    """A file or URL; of a folder, or when there is no name, the newest, which is said."""
     if network is None:
         newest = newest_snapshot(RUNS)
         if newest is None:
             raise UserError(f"There is no network-snapshot-*.pkl under {RUNS}. Give one with --network=FILE_OR_URL, or "
                             f"train one: python train.py --data=DATA.zip")
         click.echo(f"Using the newest network: {newest}", err=True)
-        network = str(newest)
-    elif Path(network).is_dir():
-        network = str(find_snapshot(network))
-    snapshot = load_snapshot(network, chosen, networks=("G_ema",))
-    if snapshot.G_ema is None:
-        raise UserError(f"--network={network} has no generator G_ema; give a whole snapshot.")
-    native.load(chosen.type)  # now, before any progress bar
-    return snapshot, network
+        return str(newest)
+    return str(find_snapshot(network)) if Path(network).is_dir() else network
 
 
 def write_images(

@@ -1,29 +1,35 @@
-"""The `metrics` command as one call: what is compared, on which device, with which weights; and where results go."""
+"""The `metrics` command as one call: what is compared, on which devices, with which weights; and where results go."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from metrics.cache import StatisticsCache
 from metrics.detectors.registry import Detectors
-from metrics.inputs import ImageSet, MetricInputs, MetricValue
+from metrics.inputs import ImageSet, MetricInputs
 from metrics.names import Name, parse, split
 from metrics.weights import WeightsSource, locate
+from stylegan2_pipeline import ranks
 from stylegan2_pipeline.archive import Archive
 from stylegan2_pipeline.checkpoint import Snapshot
 from stylegan2_pipeline.dataset import ImageDataset, describe
 from stylegan2_pipeline.devices import chosen_device
-from stylegan2_pipeline.evaluation import Evaluation, evaluation_of
-from stylegan2_pipeline.generation import check_writable, open_network
+from stylegan2_pipeline.evaluation import Evaluation, MetricMakers, evaluation_of
+from stylegan2_pipeline.generation import check_writable, find_network, open_network
 from stylegan2_pipeline.image_sets import StoredImages
 from stylegan2_pipeline.memorization import write_findings
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.run_files import append_metric
+from stylegan2_pipeline.shared_sampling import ImagePool
+from torch_utils import distributed
 from torch_utils.errors import UserError
 
 PIXELS = ("swd", "rfd", "pfd32", "prdc32", "msssim", "vendi", "memorization")
+Tell = Callable[[dict[str, Any], Path, list[Path]], None]
 
 
 @dataclass(frozen=True)
@@ -43,59 +49,96 @@ class Asked:
     weights: tuple[Path, ...] = ()
     offline: bool = False
     device: str | None = None
+    gpus: int = 1
     outdir: Path | None = None
     cache: bool = True
 
+    @property
+    def names(self) -> list[Name]:
+        names = [parse(text) for text in split(self.metrics)]
+        return names if self.num is None else [name.of(self.num) for name in names]
+
+    @property
+    def source(self) -> WeightsSource:
+        return WeightsSource(self.weights, self.offline)
+
 
 @dataclass(frozen=True)
-class Measured:
-    """record: the line that was added to the file `path`; files: what else was written."""
+class Task:
+    """What one process of several is told."""
 
-    record: dict[str, Any]
-    value: MetricValue
-    path: Path
-    files: list[Path]
+    asked: Asked
+    tell: Tell
+    num_gpus: int
+    device_type: str
+    run_dir: None = None
 
 
-def measure(asked: Asked) -> Iterator[Measured]:
-    """Each result as soon as it is there. Raises UserError, naming the option, before anything is computed."""
-    names = [parse(text) for text in split(asked.metrics)]
+def measure(asked: Asked, tell: Tell) -> int:
+    """Measures, and calls tell(record, the file it was added to, other files written) for each result; the exit code.
+
+    tell is a function of a module, which other processes can call. Raises UserError, naming the option, before
+    anything is computed.
+    """
+    _check(asked)
+    device = chosen_device(asked.device)
+    if asked.images is None:
+        asked = replace(asked, network=find_network(asked.network))
+    if asked.gpus == 1:
+        return _work(Task(asked, tell, 1, device.type), device)
+    found = torch.cuda.device_count() if device.type == "cuda" else asked.gpus
+    if asked.images is not None or asked.gpus > found:
+        reason = "is for --network" if asked.images is not None else f"there are {found}"
+        raise UserError(f"--gpus={asked.gpus}: {reason}. Leave it out, or give fewer.")
+    return ranks.spawn(Task(asked, tell, asked.gpus, device.type), _work)
+
+
+def _check(asked: Asked) -> None:
+    """What can be known to be wrong from the options alone; fetches weights."""
+    names = asked.names
     if not names:
         raise UserError("--metrics names nothing to measure; give for example --metrics=panel.")
-    if asked.num is not None:
-        names = [name.of(asked.num) for name in names]
     if asked.images is not None and asked.network is not None:
         raise UserError("--images and --network are two things to compare with --data: give one of them.")
-    source = WeightsSource(asked.weights, asked.offline)
     if asked.images is not None and (paths := [name.text for name in names if name.text.startswith("ppl")]):
         raise UserError(f"--metrics: {', '.join(paths)} follows paths between generated images, so it needs a network: "
                         f"--network=PKL instead of --images.")
     for file in dict.fromkeys(file for name in names for file in name.kind.weights):
-        locate(file, source)
-    detectors = Detectors(chosen_device(asked.device), source)
-    evaluation, folder = _of_images(asked, names, detectors) if asked.images else _of_network(asked, detectors)
+        locate(file, asked.source)
+
+
+def _work(task: Task, device: torch.device) -> int:
+    """One process, of one or of several."""
+    asked, detectors = task.asked, Detectors(device, task.asked.source)
+    if asked.images is not None:
+        _write(task, _of_images(asked, detectors), asked.outdir or Path("out"))
+        return 0
+    snapshot, where = open_network(asked.network, str(device))
+    G = snapshot.G_ema
+    assert G is not None
+    dataset = ImageDataset(asked.data or data_of(snapshot), use_labels=bool(G.c_dim))
+    pool = ImagePool(MetricMakers(G, dataset, detectors, asked.seed, asked.trunc), asked.batch)
+    if distributed.rank():
+        pool.serve()
+        return 0
+    evaluation = evaluation_of(
+        G, dataset, detectors, pool=pool, seed=asked.seed, batch=asked.batch, snapshot=where,
+        truncation_psi=asked.trunc, trained_mirror=bool(snapshot.options.get("data", {}).get("mirror", False)),
+        mirror=asked.mirror, holdout=_holdout(asked, detectors), cache=_cache(asked), watch=progress)
+    in_run = (Path(where).parent / "training_options.json").exists()
+    with pool.lead():
+        _write(task, evaluation, asked.outdir or (Path(where).parent if in_run else Path("out")))
+    return 0
+
+
+def _write(task: Task, evaluation: Evaluation, folder: Path) -> None:
+    names = task.asked.names
     check_writable(folder)
     evaluation.prepare(names)
     for name in names:
         record, value = evaluation.measure(name)
         files = write_findings(value.details, folder / name.text) if value.details is not None else []
-        yield Measured(record, value, append_metric(folder, record), files)
-
-
-def _of_network(asked: Asked, detectors: Detectors) -> tuple[Evaluation, Path]:
-    """A generator against its data, and the folder for results: that of its run, else `out`."""
-    snapshot, where = open_network(asked.network, asked.device)
-    G = snapshot.G_ema
-    assert G is not None
-    dataset = ImageDataset(asked.data or data_of(snapshot), use_labels=bool(G.c_dim))
-    mirror = bool(snapshot.options.get("data", {}).get("mirror", False))
-    evaluation = evaluation_of(
-        G, dataset, detectors, seed=asked.seed, batch=asked.batch, snapshot=where, truncation_psi=asked.trunc,
-        trained_mirror=mirror, mirror=asked.mirror, holdout=_holdout(asked, detectors), cache=_cache(asked),
-        watch=progress)
-    run_dir = Path(where).parent
-    in_run = (run_dir / "training_options.json").exists()
-    return evaluation, asked.outdir or (run_dir if in_run else Path("out"))
+        task.tell(record, append_metric(folder, record), files)
 
 
 def data_of(snapshot: Snapshot) -> str:
@@ -109,14 +152,13 @@ def data_of(snapshot: Snapshot) -> str:
     return str(path)
 
 
-def _of_images(asked: Asked, names: Sequence[Name], detectors: Detectors) -> tuple[Evaluation, Path]:
+def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:
     """One set of images against another."""
     assert asked.images is not None
     if asked.data is None:
         raise UserError("--data is missing: give the images, a zip or folder, that those of --images are compared with.")
     reals, fakes = Archive(asked.data, "--data"), Archive(asked.images, "--images")
-    if any(name.text.startswith(PIXELS) for name in names):
-        _check_alike(reals, fakes)
+    _check_alike(reals, fakes, asked.names)
     digest = archive_digest(reals)
     about = {"data": reals.path.resolve().stem, "data_digest": digest, "num_real": len(reals),
              "images": str(asked.images), "images_digest": archive_digest(fakes)}
@@ -127,7 +169,7 @@ def _of_images(asked: Asked, names: Sequence[Name], detectors: Detectors) -> tup
                             holdout=_holdout(asked, detectors), about=about)
 
     fake = _stored(fakes, asked, detectors)
-    return Evaluation(inputs(False), inputs(True), asked.mirror), asked.outdir or Path("out")
+    return Evaluation(inputs(False), inputs(True), asked.mirror)
 
 
 def _stored(archive: Archive, asked: Asked, detectors: Detectors, mirror: bool = False,
@@ -144,10 +186,10 @@ def _holdout(asked: Asked, detectors: Detectors) -> ImageSet | None:
     return None if asked.holdout is None else _stored(Archive(asked.holdout, "--holdout"), asked, detectors)
 
 
-def _check_alike(reals: Archive, fakes: Archive) -> None:
+def _check_alike(reals: Archive, fakes: Archive, names: Sequence[Name]) -> None:
     """What looks at pixels compares images of one size and one number of channels."""
     shapes = [[*archive.shape(0)] for archive in (reals, fakes)]
-    if shapes[0] != shapes[1]:
+    if shapes[0] != shapes[1] and any(name.text.startswith(PIXELS) for name in names):
         raise UserError(f"--images: {fakes.path} holds {describe(shapes[1])} images, and {reals.path} "
                         f"{describe(shapes[0])} ones. Make them alike with dataset_tool.py, or take --metrics that see "
                         f"them through a network, such as kid50k_full.")

@@ -72,9 +72,9 @@ def how_it_died(exitcode: int) -> str:
     return f"was killed by {name}. {likely.get(exitcode, 'A library or a driver has crashed.')}"
 
 
-def with_remedy(error: click.ClickException, run_dir: Path) -> click.ClickException:
+def with_remedy(error: click.ClickException, run_dir: Path | None) -> click.ClickException:
     """Says besides how a run with a saved state goes on, after a failure that is not the user's."""
-    if isinstance(error, RankFailed) and any(run_dir.glob("training-state-*.pt")):
+    if isinstance(error, RankFailed) and run_dir is not None and any(run_dir.glob("training-state-*.pt")):
         return RankFailed(f"{error.format_message()}\nGo on from the last saved state with: python train.py "
                           f"--continue={shlex.quote(str(run_dir))}")
     return error

@@ -16,17 +16,19 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import click
 import torch
 
-from stylegan2_pipeline.job import Job
+from stylegan2_pipeline.job import Shared
 from stylegan2_pipeline.rank_failures import Report, cause, with_remedy
 from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.meeting import Heartbeat, agree_on_attempt
 
-Worker = Callable[[Job, torch.device], int]
+J = TypeVar("J", bound=Shared)
+Worker = Callable[[J, torch.device], int]
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 STOPPED = tuple(128 + number for number in FORWARDED)  # exit codes of who saved and ended because of a signal
@@ -34,8 +36,8 @@ GRACE_SEC = 15.0  # for the other ranks to end by themselves when one has failed
 AT_ONCE_SEC = 5.0  # the same after Ctrl-C was pressed twice
 
 
-def spawn(job: Job, worker: Worker) -> int:
-    """Runs worker(job, device) in job.config.num_gpus processes that make one process group; returns their exit code.
+def spawn(job: J, worker: Worker[J]) -> int:
+    """Runs worker(job, device) in job.num_gpus processes that make one process group; returns their exit code.
 
     SIGINT, SIGTERM and SIGUSR1 are passed on to the ranks, which a terminal's Ctrl-C does not reach: a second SIGINT
     ends them at once. When a rank fails, the others are ended, and what it raised for the user (click.ClickException)
@@ -50,10 +52,10 @@ def spawn(job: Job, worker: Worker) -> int:
         return ranks.exit_code(Path(meeting), job)
 
 
-def _start(job: Job, worker: Worker, meeting: Path) -> list[SpawnProcess]:
+def _start(job: J, worker: Worker[J], meeting: Path) -> list[SpawnProcess]:
     """With signals blocked, which processes inherit: none is hit by one, Ctrl-C above all, before it can handle it."""
     context = torch.multiprocessing.get_context("spawn")
-    n = job.config.num_gpus
+    n = job.num_gpus
     processes = [context.Process(target=_rank, args=(rank, job, worker, meeting), name=f"rank {rank}")
                  for rank in range(n)]
     resource_tracker.ensure_running()  # it would unblock them when the first process starts it
@@ -139,7 +141,7 @@ class Ranks:
                 process.kill()
             process.join()
 
-    def exit_code(self, meeting: Path, job: Job) -> int:
+    def exit_code(self, meeting: Path, job: Shared) -> int:
         """The code that the ranks ended with. Raises what made them fail."""
         if self.noted.count(signal.SIGINT) > 1:
             return 128 + signal.SIGINT
@@ -158,17 +160,17 @@ def report_path(meeting: Path, rank: int) -> Path:
     return meeting / f"report-{rank}"
 
 
-def _rank(rank: int, job: Job, worker: Worker, meeting: Path) -> None:
+def _rank(rank: int, job: J, worker: Worker[J], meeting: Path) -> None:
     """A rank, in its own process."""
     die_with_parent()
     os.setsid()  # away from the terminal
     for number in FORWARDED:
         signal.signal(number, signal.SIG_DFL)  # until the worker handles them there is nothing to save
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    device = torch.device("cuda", rank) if job.config.device == "cuda" else torch.device("cpu")
+    device = torch.device("cuda", rank) if job.device_type == "cuda" else torch.device("cpu")
     try:
-        store = torch.distributed.FileStore(str(meeting / "store"), job.config.num_gpus)
-        distributed.start(device, store, rank, job.config.num_gpus)
+        store = torch.distributed.FileStore(str(meeting / "store"), job.num_gpus)
+        distributed.start(device, store, rank, job.num_gpus)
         code = worker(job, device)
         distributed.stop()
     except KeyboardInterrupt:

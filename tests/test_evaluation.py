@@ -10,10 +10,14 @@ from click.testing import CliRunner
 from PIL import Image
 from test_generate import write_snapshot
 
+from metrics.detectors.registry import Detectors
+from metrics.names import parse
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.commands.metrics import command
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.evaluation import evaluate, metric_images, real_images
+from stylegan2_pipeline.evaluation import MetricMakers, evaluation_of
+from stylegan2_pipeline.measuring import archive_digest
+from stylegan2_pipeline.archive import Archive
 from stylegan2_pipeline.shared_sampling import in_batches
 from torch_utils.errors import UserError
 
@@ -41,23 +45,11 @@ def network(path, **kwargs):
     return load_snapshot(write_snapshot(path, **kwargs)).G_ema
 
 
-def test_reals_are_every_image_once_in_a_seeded_random_order(here):
-    dataset = ImageDataset(write_data(here / "data"), mirror=True)
-    batches = list(real_images(dataset, 5, seed=0))
-    assert [len(batch) for batch in batches] == [5, 5, 2]
-    images = np.concatenate(batches)
-    stored = [dataset.image(i).tobytes() for i in range(12)]
-    assert sorted(image.tobytes() for image in images) == sorted(stored)
-    assert [image.tobytes() for image in images] != stored
-    np.testing.assert_array_equal(np.concatenate(list(real_images(dataset, 12, seed=0))), images)
-    assert (np.concatenate(list(real_images(dataset, 12, seed=1))) != images).any()
-
-
 def test_fakes_are_many_different_images_and_the_same_each_time(here):
     G, dataset = network(here / "net.pkl"), ImageDataset(write_data(here / "data"))
 
     def fakes(count, batch=4, seed=0):
-        return np.concatenate(list(in_batches(metric_images(G, dataset, device=CPU, seed=seed), count, batch)))
+        return np.concatenate(list(in_batches(MetricMakers(G, dataset, Detectors(CPU), seed)["fakes"], count, batch)))
 
     images = fakes(10)
     assert images.shape == (10, 3, 16, 16) and images.dtype == np.uint8
@@ -74,21 +66,39 @@ def test_labels_of_fakes_are_drawn_as_the_data_has_them(here, monkeypatch):
     seen = []
     forward = G.mapping.forward
     monkeypatch.setattr(G.mapping, "forward", lambda z, c, *args: seen.append(c) or forward(z, c, *args))
-    list(in_batches(metric_images(G, dataset, device=CPU, seed=0), 300, batch=100))
+    list(in_batches(MetricMakers(G, dataset, Detectors(CPU), 0)["fakes"], 300, batch=100))
     labels = torch.cat(seen)
     assert (labels.sum(1) == 1).all()
     assert (labels.sum(0) > 70).all()
 
 
+def measured(G, dataset, name="swd", seed=0, num=1000, **kwargs):
+    evaluation = evaluation_of(G, dataset, Detectors(CPU), seed=seed, batch=4, **kwargs)
+    return evaluation.measure(parse(name).of(num))[0]
+
+
 def test_results_record_what_they_stand_on(here):
     G, dataset = network(here / "net.pkl"), ImageDataset(write_data(here / "data"), mirror=True)
-    result, = evaluate(G, dataset, ["swd"], device="cpu", batch=4, seed=5, snapshot="net.pkl")
+    result = measured(G, dataset, seed=5, snapshot="net.pkl", truncation_psi=0.7)
     assert result["counts"] == {"real": 12, "fake": 12, "floor": 6} and result["num_real"] == 12
     assert result["data"] == "data" and result["data_digest"] == dataset.digest() and result["mirror"] == "off"
-    assert result["seed"] == 5 and result["noise_mode"] == "random" and result["truncation_psi"] == 1.0
-    assert result["results"]["swd"] > 0
-    again, = evaluate(G, dataset, ["swd"], device="cpu", batch=4, seed=5)
-    assert again["results"] == result["results"]
+    assert result["seed"] == 5 and result["noise_mode"] == "random" and result["truncation_psi"] == 0.7
+    assert result["results"]["swd"] > 0 and result["snapshot_pkl"] == "net.pkl"
+    assert measured(G, dataset, seed=5, truncation_psi=0.7)["results"] == result["results"]
+    assert measured(G, dataset, seed=5)["results"] != result["results"]
+
+
+def test_features_made_by_the_pool_are_those_of_its_images(here):
+    G, dataset = network(here / "net.pkl"), ImageDataset(write_data(here / "data"))
+    makers = MetricMakers(G, dataset, Detectors(CPU), 0)
+    both = makers["fakes:pixels32+random_v1"](3, 5)
+    images = makers["fakes"](3, 5)
+    np.testing.assert_array_equal(both[:, :768], images.flatten(1).float() / 255)
+    assert both.shape == (5, 768 + 512)
+    real = makers["reals:pixels32"](2, 4)
+    reals = evaluation_of(G, dataset, Detectors(CPU), seed=0, batch=4).inputs.real
+    np.testing.assert_array_equal(real, reals.features("pixels32", 12)[2:6])
+    assert len(makers["mirrored:pixels32"](0, 24)) == 24
 
 
 @pytest.mark.parametrize(("net", "data", "message"), [
@@ -97,42 +107,95 @@ def test_results_record_what_they_stand_on(here):
 ])  # fmt: skip
 def test_networks_that_do_not_fit_the_data_are_refused(here, net, data, message):
     with pytest.raises(UserError, match=message):
-        evaluate(network(here / "net.pkl", **net), ImageDataset(write_data(here / "data", **data)), ["swd"],
-                 device="cpu", batch=4, seed=0)
+        measured(network(here / "net.pkl", **net), ImageDataset(write_data(here / "data", **data)))
+
+
+def test_an_archive_has_the_digest_of_its_dataset(here):
+    data = write_data(here / "data")
+    assert archive_digest(Archive(data)) == ImageDataset(data).digest()
+
+
+def run(*args):
+    return CliRunner().invoke(command, [*map(str, args), "--device=cpu"])
 
 
 def test_command_prints_and_adds_to_the_run_folder(here):
     data = write_data(here / "data", channels=1)
-    run = here / "training-runs" / "00000-data"
-    write_snapshot(run / "network-snapshot-000004.pkl", channels=1)
-    (run / "training_options.json").write_text("{}")
+    folder = here / "training-runs" / "00000-data"
+    write_snapshot(folder / "network-snapshot-000004.pkl", channels=1)
+    (folder / "training_options.json").write_text("{}")
     for _ in range(2):
-        result = CliRunner().invoke(command, [f"--data={data}", "--num=10", "--device=cpu"])
+        result = run(f"--data={data}", "--num=10", "--metrics=swd")
         assert result.exit_code == 0, result.output
     assert "network-snapshot-000004.pkl" in result.output and "swd_16" in result.output
-    records = [json.loads(line) for line in (run / "metric-swd.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (folder / "metric-swd.jsonl").read_text().splitlines()]
     assert len(records) == 2 and records[0]["results"] == records[1]["results"]
     assert records[0]["snapshot_pkl"].endswith("network-snapshot-000004.pkl") and records[0]["counts"]["fake"] == 10
+
+
+def test_command_measures_the_panel_by_default_and_caches_the_real_side(here, monkeypatch):
+    monkeypatch.setenv("STYLEGAN2_CACHE", str(here / "cache"))
+    net = write_snapshot(here / "net.pkl")
+    result = run(f"--network={net}", f"--data={write_data(here / 'data')}", "--num=12")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (here / "out").iterdir()) == [
+        f"metric-{name}.jsonl" for name in ("pfd32", "prdc32", "rfd", "swd")]
+    assert "rfd_ratio" in result.output and "prdc32_recall" in result.output
+    assert list((here / "cache" / "metrics").glob("*.npz"))
+
+
+def test_command_compares_two_folders_without_a_network(here):
+    real, fake = write_data(here / "real"), write_data(here / "fake", n=9)
+    result = run(f"--images={fake}", f"--data={real}", "--metrics=pfd32")
+    assert result.exit_code == 0, result.output
+    record = json.loads((here / "out" / "metric-pfd32.jsonl").read_text())
+    assert record["counts"]["fake"] == 9 and record["images_digest"] == archive_digest(Archive(fake))
+    assert record["snapshot_pkl"] is None and "truncation_psi" not in record
+
+
+def test_data_is_looked_up_in_the_network(here):
+    data = write_data(here / "data")
+    net = write_snapshot(here / "net.pkl", options={"data": {"path": str(data), "mirror": True}})
+    result = run(f"--network={net}", "--metrics=pfd32", "--num=12")
+    assert result.exit_code == 0, result.output
+    assert json.loads((here / "out" / "metric-pfd32.jsonl").read_text())["network_mirror"] is True
 
 
 def test_command_uses_the_labels_of_a_conditional_network(here):
     data = write_data(here / "data", classes=2)
     net = write_snapshot(here / "net.pkl", c_dim=2)
-    result = CliRunner().invoke(command, [f"--network={net}", f"--data={data}", "--device=cpu"])
+    result = run(f"--network={net}", f"--data={data}", "--metrics=swd")
     assert result.exit_code == 0, result.output
     assert Path("out/metric-swd.jsonl").exists()
 
 
-@pytest.mark.parametrize(("names", "words"), [
-    ("swd,fid50k_full", ["fid50k_full", "weights", "swd"]), ("nope", ["nope", "swd", "fid50k_full"]),
+@pytest.mark.parametrize(("args", "words"), [
+    (["--network=no.pkl", "--data=d", "--metrics=nope"], ["nope", "swd", "fid50k_full"]),
+    (["--network=no.pkl", "--data=d", "--metrics=none"], ["--metrics"]),
+    (["--network=net.pkl", "--images=d", "--data=d"], ["--images", "--network", "one of them"]),
+    (["--images=d", "--metrics=swd"], ["--data is missing"]),
+    (["--images=d", "--data=d", "--metrics=ppl2_wend"], ["ppl2_wend", "--network"]),
+    (["--network=net.pkl", "--metrics=swd"], ["--data is missing", "does not say"]),
+    (["--network=moved.pkl", "--metrics=swd"], ["--data is missing", "gone.zip"]),
+    (["--images=gray", "--data=d", "--metrics=pfd32"], ["16x16 gray", "16x16 RGB", "dataset_tool.py"]),
+    (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--offline"], ["inception", "https://", "STYLEGAN2_WEIGHTS"]),
+    (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--weights=no.pth"], ["--weights", "no.pth"]),
+    (["--network=net.pkl", "--data=d", "--holdout=none"], ["--holdout", "none"]),
 ])  # fmt: skip
-def test_command_refuses_metrics_before_doing_anything(here, names, words):
-    result = CliRunner().invoke(command, ["--network=no.pkl", "--data=no.zip", f"--metrics={names}"])
+def test_command_refuses_before_it_measures_anything(here, monkeypatch, args, words):
+    monkeypatch.setenv("STYLEGAN2_WEIGHTS", str(here / "weights"))
+    monkeypatch.setenv("TORCH_HOME", str(here / "torch"))
+    write_data(here / "d")
+    write_data(here / "gray", channels=1)
+    write_snapshot(here / "net.pkl")
+    write_snapshot(here / "moved.pkl", options={"data": {"path": "gone.zip"}})
+    result = run(*args)
     assert result.exit_code == 2 and all(word in result.output for word in words), result.output
+    assert not (here / "out").exists()
 
 
 def test_help_loads_neither_torch_nor_numpy():
     code = ("import sys; from stylegan2_pipeline.commands.metrics import command; "
             "command.main(['-h'], standalone_mode=False); assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "--num" in out and "swd " in out
+    assert "--num" in out and "swd " in out and "fid50k_full" in out and "fetch" in out

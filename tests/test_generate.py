@@ -14,11 +14,11 @@ from stylegan2_pipeline.commands.generate import command
 from stylegan2_pipeline.networks import Generator
 
 
-def write_snapshot(path, *, c_dim=0, channels=3, class_names=None):
+def write_snapshot(path, *, c_dim=0, channels=3, class_names=None, options=None):
     kwargs = {"z_dim": 16, "c_dim": c_dim, "w_dim": 16, "img_resolution": 16, "img_channels": channels,
               "mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": {"channel_base": 256, "channel_max": 16}}
     torch.manual_seed(0)
-    about = {"options": {}, "class_names": class_names, "cur_nimg": 0, "augment_p": 0.0, "pl_mean": 0.0}
+    about = {"options": options or {}, "class_names": class_names, "cur_nimg": 0, "augment_p": 0.0, "pl_mean": 0.0}
     save_snapshot(path, {"G_ema": Generator(**kwargs)}, {"G_ema": kwargs}, **about)
     return str(path)
 

@@ -41,6 +41,7 @@ def weights_options(command: Any) -> Any:
 @weights_options
 @click.option("--batch", type=click.IntRange(min=1), default=16, help="Images at once on the device.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]")
+@click.option("--gpus", type=click.IntRange(min=1), default=1, help="Devices that share the work.")
 @click.option("--outdir", type=FOLDER, metavar="DIR",
               help="Where metric-NAME.jsonl is added to.  [default: the network's run folder, else out]")
 @click.option("--cache/--no-cache", default=True, help="Keep statistics of the real images for the next time.")
@@ -76,12 +77,11 @@ def command(ctx: click.Context, **options: Any) -> None:
         return
     from stylegan2_pipeline.measuring import Asked, measure
 
-    for measured in measure(Asked(**options)):
-        show(measured.record)
-        click.echo(f"  Added to {measured.path}" + (f"; see {measured.files[0]}" if measured.files else ""))
+    if code := measure(Asked(**options), show):
+        ctx.exit(code)
 
 
-def show(record: dict[str, Any]) -> None:
+def show(record: dict[str, Any], path: Path, files: list[Path]) -> None:
     """A result on the terminal: figures with their intervals, what they stand on, and what to keep in mind."""
     width = max(map(len, record["results"]))
     for key, value in record["results"].items():
@@ -92,6 +92,7 @@ def show(record: dict[str, Any]) -> None:
     click.echo(f"  Images: {counts}. Time: {record['total_time_str']}.")
     for note in record["notes"]:
         click.echo(f"  {note}")
+    click.echo(f"  Added to {path}" + (f"; see {files[0]}" if files else ""))
 
 
 @command.command(context_settings=SETTINGS)
