@@ -1,24 +1,22 @@
-"""Two sets of images by their nearest neighbours: precision, recall, density, coverage, a two-sample test, realism.
-
-All take rows of features [N,D]; how much they say is up to the features. Distances are found in blocks, so that memory
-does not grow with the square of the images, and measured so that equal rows are at distance 0 and the edge of a
-neighbourhood is sharp: products of float64 rows find what is near, and where they cannot tell, the difference of the
-two rows is measured. Distances that agree to 12 digits count as equal.
+"""Two sets of images by their nearest neighbours: precision, recall, density, coverage, authenticity, a two-sample
+test, realism. All take rows of features [N,D]; how much they say is up to the features.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from metrics.bootstrap import Interval, mean_interval, wilson
+from metrics.counts import counts_of, half_of
+from metrics.inputs import MetricInputs, MetricValue, Request
+from metrics.nearest import CPU, Neighbourhoods, less, nearest, neighbourhoods
 
 K = 5
-_BLOCK = 4096  # rows at a time: their distances to as many others are 128 MiB
-_SPARE = 4  # candidates beyond the k nearest, as products may tell near equal ones in another order
-_EQUAL = 1e-12  # of squared distances, relative
-_CPU = torch.device("cpu")
+Figure = tuple[float, Interval]
+Measure = Callable[[Tensor, Tensor, int, torch.device], dict[str, Figure]]  # of real, fake, k, device
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Prdc:
 
 @dataclass(frozen=True)
 class Overlap(Prdc):
-    """Of generated and real images, `count` of each.
+    """Of equally many generated and real images, `count` of each.
 
     told_apart: the part of all images whose nearest neighbour is of their own set (Lopez-Paz & Oquab 2017): one half
     where the sets cannot be told apart, less where one copies the other.
@@ -49,38 +47,104 @@ class Overlap(Prdc):
     count: int
 
 
-@dataclass(frozen=True)
-class Neighbourhoods:
-    """For each point [M], how many neighbourhoods hold it, edge included and not; for each centre [N], whether its
-    neighbourhood holds a point, edge not included.
+def precision_recall(inputs: MetricInputs, request: Request, k: int = 3, detector: str = "vgg16") -> MetricValue:
+    """Keys <name>_precision and <name>_recall, with the edges of neighbourhoods as stylegan2-ada has them; see Prdc.
+
+    _floor: the same between halves of the real images, which is what a perfect generator gets. _ratio: that of as many
+    generated images as a half has, over it.
     """
-
-    with_edge: Tensor
-    without_edge: Tensor
-    filled: Tensor
+    return _compare(inputs, request, detector, k, _precision_and_recall)
 
 
-def prdc(real: Tensor, fake: Tensor, k: int = K, device: torch.device = _CPU) -> Prdc:
+def density_coverage(inputs: MetricInputs, request: Request, k: int = 5, detector: str = "inception") -> MetricValue:
+    """Keys <name>_density, <name>_coverage and <name>_authenticity, each with _floor and _ratio as precision_recall.
+
+    Inception features are the default, as those of FID, so that one pass serves both. authenticity: the part of
+    generated images whose nearest real image has another real one nearer than them (Alaa et al. 2022, over generated
+    images as in Stein et al. 2023): 0 for copies, about one half for a perfect generator. Repeated images in the data
+    raise it.
+    """
+    return _compare(inputs, request, detector, k, _density_and_coverage)
+
+
+def _compare(inputs: MetricInputs, request: Request, detector: str, k: int, measure: Measure) -> MetricValue:
+    n, m = counts_of(inputs, request, least=k + 1)
+    real, fake = inputs.real.features(detector, n), inputs.fake.features(detector, m)
+    found = measure(real, fake, k, inputs.device)
+    results = {f"{request.name}_{name}": value for name, (value, _) in found.items()}
+    floor: dict[str, Figure] = {}
+    if half := half_of(n, m, least=k + 1):
+        floor = measure(real[:half], real[half:2 * half], k, inputs.device)
+        same_count = measure(real[:half], fake[:half], k, inputs.device)
+        for name, (value, _) in floor.items():
+            results[f"{request.name}_{name}_floor"] = value
+            results[f"{request.name}_{name}_ratio"] = same_count[name][0] / value if value else math.nan
+    intervals = {f"{request.name}_{name}": interval for name, (_, interval) in found.items()}
+    about = {"estimator": "exact distances", "neighbours": k, "intervals": "neighbourhoods as they are"}
+    return MetricValue(results, {"real": n, "fake": m, "floor": half}, intervals, _notes(n, m, found, floor), about)
+
+
+def _notes(n: int, m: int, found: dict[str, Figure], floor: dict[str, Figure]) -> tuple[str, ...]:
+    notes = []
+    if n != m:
+        raised = {"recall": m > n, "precision": n > m, "coverage": m > n}
+        names = " and ".join(name for name in found if raised.get(name))
+        if names:
+            notes.append(f"{n} real and {m} generated images: {names} would be lower at equal numbers, at which the "
+                         f"ratios are.")
+    if "authenticity" in floor and found["authenticity"][1][1] < floor["authenticity"][1][0]:
+        notes.append("Generated images are nearer to single real ones than other real images are: copies of training "
+                     "images would explain it; measure memorization.")
+    return tuple(notes)
+
+
+def prdc(real: Tensor, fake: Tensor, k: int = K, device: torch.device = CPU) -> Prdc:
     """real [N,D], fake [M,D], both more than k."""
-    of_real, of_fake = neighbourhoods(real, fake, k, device), neighbourhoods(fake, real, k, device)
-    figures = {
-        "precision": _share(of_real.with_edge > 0),
-        "recall": _share(of_fake.with_edge > 0),
-        "density": _mean(of_real.without_edge / k),
-        "coverage": _share(of_real.filled),
-    }
-    return Prdc(**{name: value for name, (value, _) in figures.items()},
-                intervals={name: interval for name, (_, interval) in figures.items()})
+    of_real = neighbourhoods(real, _reach(real, k, device), fake, device)
+    of_fake = neighbourhoods(fake, _reach(fake, k, device), real, device)
+    found = _precision_recall_of(of_real, of_fake) | _density_coverage_of(of_real, k)
+    return Prdc(**{name: value for name, (value, _) in found.items()},
+                intervals={name: interval for name, (_, interval) in found.items()})
+
+
+def _precision_and_recall(real: Tensor, fake: Tensor, k: int, device: torch.device) -> dict[str, Figure]:
+    return _precision_recall_of(neighbourhoods(real, _reach(real, k, device), fake, device),
+                                neighbourhoods(fake, _reach(fake, k, device), real, device))
+
+
+def _density_and_coverage(real: Tensor, fake: Tensor, k: int, device: torch.device) -> dict[str, Figure]:
+    own = nearest(real, None, k, device)[0]
+    found = _density_coverage_of(neighbourhoods(real, own[:, -1], fake, device), k)
+    squares, numbers = nearest(fake, real, 1, device)
+    return found | {"authenticity": _share(less(own[numbers[:, 0], 0], squares[:, 0]))}
+
+
+def _precision_recall_of(of_real: Neighbourhoods, of_fake: Neighbourhoods) -> dict[str, Figure]:
+    return {"precision": _share(of_real.with_edge > 0), "recall": _share(of_fake.with_edge > 0)}
+
+
+def _density_coverage_of(of_real: Neighbourhoods, k: int) -> dict[str, Figure]:
+    density = of_real.without_edge.double() / k
+    low, high = mean_interval(density)
+    return {"density": (float(density.mean()), (max(low, 0.0), high)), "coverage": _share(of_real.filled)}
+
+
+def _reach(rows: Tensor, k: int, device: torch.device) -> Tensor:
+    """[N] squared distances of rows [N,D] to the k-th nearest other one."""
+    return nearest(rows, None, k, device)[0][:, -1]
+
+
+def _share(mask: Tensor) -> Figure:
+    return float(mask.double().mean()), wilson(int(mask.sum()), len(mask))
 
 
 def overlap(real: Tensor, fake: Tensor, k: int = K) -> Overlap:
     """real, fake [N,D], equally many and more than k."""
     assert real.shape == fake.shape, (real.shape, fake.shape)
-    found = prdc(real, fake, k)
-    own = torch.cat([nearest(real, None, 1)[0], nearest(fake, None, 1)[0]])
-    other = torch.cat([nearest(real, fake, 1)[0], nearest(fake, real, 1)[0]])
-    told_apart = float((own < other * (1 - _EQUAL)).double().mean())
-    return Overlap(**vars(found), told_apart=told_apart, count=len(real))
+    own = torch.cat([_reach(real, 1, CPU), _reach(fake, 1, CPU)])
+    other = torch.cat([nearest(real, fake, 1)[0], nearest(fake, real, 1)[0]])[:, 0]
+    told_apart = float(less(own, other).double().mean())
+    return Overlap(**vars(prdc(real, fake, k)), told_apart=told_apart, count=len(real))
 
 
 def realism(real: Tensor, fake: Tensor, k: int = K) -> Tensor:
@@ -88,102 +152,6 @@ def realism(real: Tensor, fake: Tensor, k: int = K) -> Tensor:
 
     The wider half of the neighbourhoods is left out, as there: they hold everything.
     """
-    reach = nearest(real, None, k)[0][:, -1].sqrt()
+    reach = _reach(real, k, CPU).sqrt()
     kept = reach <= reach.median()
     return (reach[kept, None] / torch.cdist(real[kept].double(), fake.double()).clamp_min(1e-12)).amax(0)
-
-
-def neighbourhoods(centres: Tensor, points: Tensor, k: int, device: torch.device = _CPU) -> Neighbourhoods:
-    """Which of points [M,D] are no further from each of centres [N,D] than its k-th nearest other centre is."""
-    reach = nearest(centres, None, k, device)[0][:, -1:]
-    with_edge, without_edge = torch.zeros([2, len(points)], dtype=torch.int64)
-    filled = torch.zeros(len(centres), dtype=torch.bool)
-    for block in _blocks(centres, points, device):
-        edge = reach[block.rows].to(device)
-        inside, on_edge = block.squares < edge, torch.zeros_like(block.squares, dtype=torch.bool)
-        for i, j, exact in block.exactly((block.squares - edge).abs() <= block.doubt):
-            inside[i, j] = exact < edge[i, 0] * (1 - _EQUAL)
-            on_edge[i, j] = (exact - edge[i, 0]).abs() <= edge[i, 0] * _EQUAL
-        without_edge[block.columns] += inside.sum(0).cpu()
-        with_edge[block.columns] += (inside | on_edge).sum(0).cpu()
-        filled[block.rows] |= inside.any(1).cpu()
-    return Neighbourhoods(with_edge, without_edge, filled)
-
-
-def nearest(points: Tensor, others: Tensor | None, k: int, device: torch.device = _CPU) -> tuple[Tensor, Tensor]:
-    """Squared distances, ascending, and numbers [N,k] of the others [M,D] nearest to each of points [N,D].
-
-    others None: the points themselves, each without itself. float64 and int64 on the CPU. Needs k others.
-    """
-    among = points if others is None else others
-    available = len(among) - (others is None)
-    assert 0 < k <= available, (k, len(among))
-    kept = min(k + _SPARE, available)
-    squares = torch.full([len(points), kept], torch.inf, dtype=torch.float64)
-    numbers = torch.zeros([len(points), kept], dtype=torch.int64)
-    for block in _blocks(points, among, device):
-        if others is None:
-            block.leave_out_itself()
-        found = block.squares.topk(min(kept, block.squares.shape[1]), largest=False)
-        both = torch.cat([squares[block.rows], found.values.cpu()], 1)
-        squares[block.rows], order = both.topk(kept, largest=False)
-        both_numbers = torch.cat([numbers[block.rows], found.indices.cpu() + block.columns.start], 1)
-        numbers[block.rows] = both_numbers.gather(1, order)
-    for rows in _slices(len(points)):
-        x = points[rows].to(device).double()
-        exact = [(x - among[column].to(device).double()).square().sum(1).cpu() for column in numbers[rows].T]
-        squares[rows], order = torch.stack(exact, 1).sort(dim=1)
-        numbers[rows] = numbers[rows].gather(1, order)
-    return squares[:, :k], numbers[:, :k]
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Squared distances of rows x to rows y, float64, each off by no more than its row's doubt [n,1]."""
-
-    rows: slice
-    columns: slice
-    x: Tensor
-    y: Tensor
-    squares: Tensor
-    doubt: Tensor
-
-    def exactly(self, pairs: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Rows, columns and squared distances, measured by differences, of pairs [n,m] bool; some at a time."""
-        for some in pairs.nonzero().split(_BLOCK):
-            i, j = some.T
-            yield i, j, (self.x[i] - self.y[j]).square().sum(1)
-
-    def leave_out_itself(self) -> None:
-        """Of a set against itself."""
-        first, end = max(self.rows.start, self.columns.start), min(self.rows.stop, self.columns.stop)
-        own = torch.arange(first, max(end, first), device=self.squares.device)
-        self.squares[own - self.rows.start, own - self.columns.start] = torch.inf
-
-
-def _blocks(points: Tensor, others: Tensor, device: torch.device) -> Iterator[_Block]:
-    """All distances of points [N,D] to others [M,D]."""
-    centre = others[:_BLOCK].double().mean(0).to(device)  # what all rows share would cost digits
-    for rows in _slices(len(points)):
-        x = points[rows].to(device).double()
-        from_centre = x - centre
-        norms_x = from_centre.square().sum(1, keepdim=True)
-        for columns in _slices(len(others)):
-            y = others[columns].to(device).double()
-            norms_y = (y - centre).square().sum(1)
-            squares = (from_centre @ (y - centre).T).mul_(-2).add_(norms_x).add_(norms_y)
-            doubt = (norms_x + norms_y.amax()) * (2 * (x.shape[1] + 4) * torch.finfo(torch.float64).eps)
-            yield _Block(rows, columns, x, y, squares, doubt)
-
-
-def _slices(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
-
-
-def _share(mask: Tensor) -> tuple[float, Interval]:
-    return float(mask.double().mean()), wilson(int(mask.sum()), len(mask))
-
-
-def _mean(values: Tensor) -> tuple[float, Interval]:
-    low, high = mean_interval(values)
-    return float(values.double().mean()), (max(low, 0.0), high)
