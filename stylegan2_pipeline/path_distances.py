@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metrics.detectors.lpips import MIN_SIZE
+from metrics.detectors.registry import full_precision
 from metrics.path_length import EPSILON
 from stylegan2_pipeline.networks import Generator
 from torch_utils.errors import UserError
@@ -59,10 +60,11 @@ def path_distances(G: Generator, lpips: Distance, kind: str, seed: int, start: i
     c = labels(draws).to(device) if labels else None
     noise = torch.stack([torch.randn(G.synthesis.noise_numel, generator=g, device=device)
                          for g in sample_generators(seed, "path noise", range(start, start + count), str(device))])
-    ws = _steps(G, path.space, z0, z1, t, c)  # [2N,num_ws,w_dim]: the beginnings, then the ends
-    images = G.synthesis(ws, noise_mode="random", noise=torch.cat([noise, noise]), force_fp32=True)
-    a, b = _prepared(images, path.crop, G.img_resolution).chunk(2)
-    return (lpips(a, b) / EPSILON**2)[:, None].float()
+    with full_precision():  # TF32 rounds by more than a step
+        ws = _steps(G, path.space, z0, z1, t, c)  # [2N,num_ws,w_dim]: the beginnings, then the ends
+        images = G.synthesis(ws, noise_mode="random", noise=torch.cat([noise, noise]), force_fp32=True)
+        a, b = _prepared(images, path.crop, G.img_resolution).chunk(2)
+        return (lpips(a, b) / EPSILON**2)[:, None].float()
 
 
 def _check_size(resolution: int, kind: str) -> None:

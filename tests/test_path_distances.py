@@ -1,6 +1,7 @@
 """Distances along latent paths, on generators for which they are known and on real ones."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -20,14 +21,13 @@ def euclidean(a, b):
     return ((a - b) / 127.5).square().mean(dim=1).sum(dim=[1, 2])  # gray is there three times
 
 
-class Known(torch.nn.Module):
+class Known:
     """A generator given by what it draws of w [N,D] and noise [N,D], in float64; keeps what it was asked."""
 
     def __init__(self, image, resolution=32, c_dim=0, size=6):
-        super().__init__()
         self.image, self.img_resolution, self.z_dim, self.c_dim = image, resolution, size, c_dim
-        self.synthesis = self.draw
-        self.draw.__func__.noise_numel = size
+        self.synthesis = partial(self.draw)
+        self.synthesis.noise_numel = size
         self.asked = {}
 
     def mapping(self, z, c=None):
@@ -180,8 +180,9 @@ def test_of_four_channels_the_colour_counts():
 
 @pytest.mark.parametrize("kind, smallest", [("ppl2_wend", 16), ("ppl_wend", 32)])
 def test_images_that_are_too_small_are_told(kind, smallest):
-    with pytest.raises(UserError, match=rf"{kind} needs images of {smallest} pixels .* {smallest // 2}x{smallest // 2}"):
-        measured(Known(lambda w, noise: pixels(w), resolution=smallest // 2), kind)
+    made = smallest // 2
+    with pytest.raises(UserError, match=rf"{kind} needs images of {smallest} pixels .* {made}x{made}"):
+        measured(Known(lambda w, noise: pixels(w), resolution=made), kind)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,8 @@ def lpips(tmp_path_factory):
 def real_network(resolution=16, channels=3, c_dim=0, **synthesis):
     torch.manual_seed(1)
     G = Generator(z_dim=8, c_dim=c_dim, w_dim=8, img_resolution=resolution, img_channels=channels,
-                  mapping_kwargs={"num_layers": 2}, synthesis_kwargs={"channel_base": 128, "channel_max": 8} | synthesis)
+                  mapping_kwargs={"num_layers": 2},
+                  synthesis_kwargs={"channel_base": 128, "channel_max": 8} | synthesis)
     with torch.no_grad():
         for name, parameter in G.named_parameters():
             if name.endswith("noise_strength"):
@@ -228,6 +230,19 @@ def test_half_precision_is_not_used(lpips):
     half = real_network(num_fp16_res=4, half_dtype="bfloat16", conv_clamp=256)
     torch.testing.assert_close(measured(half, "ppl2_wend", lpips),
                                measured(real_network(conv_clamp=256), "ppl2_wend", lpips), rtol=0.05, atol=0)
+
+
+def test_tf32_is_off_while_images_are_made(monkeypatch):
+    """A run may have switched it on; it rounds by more than the step."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def flags():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    measured(Known(lambda w, noise: seen.append(flags()) or pixels(w)), "ppl2_wend")
+    assert seen == [(False, False)] and flags() == (True, True)
 
 
 def test_a_network_that_does_not_heed_its_latents_has_no_length(lpips):

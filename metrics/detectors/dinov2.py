@@ -127,7 +127,8 @@ def open_dinov2(file: WeightsFile, device: torch.device) -> Detector:
         return DINOv2(width, depth, max(width // HEAD_WIDTH, 1), math.isqrt(state["pos_embed"].shape[1] - 1), patch)
 
     module = filled(build, state, file.path, device)
-    about = {"resize": f"Pillow bicubic, {SIZE}", "range": "ImageNet mean and deviation", "layer": "class token"}
+    about = {"resize": f"bicubic of Pillow to {SIZE}x{SIZE}", "range": "ImageNet mean and deviation",
+             "layer": "class token"}
 
     @torch.no_grad()
     def rows(images: Tensor) -> Tensor:

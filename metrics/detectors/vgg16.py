@@ -60,8 +60,9 @@ class VGG16(Convolutions):
                                          "3": nn.Linear(hidden, hidden)})
 
     def forward(self, x: Tensor) -> Tensor:
-        *_, x = self.stages(x)
-        x = F.max_pool2d(x, 2).flatten(1)
+        for end in self.stages(x):
+            last = end
+        x = F.max_pool2d(last, 2).flatten(1)
         return F.relu(self.classifier["3"](F.relu(self.classifier["0"](x))))
 
 
@@ -79,13 +80,13 @@ def suit(module: nn.Module, device: torch.device) -> None:
 def open_vgg16(file: WeightsFile, device: torch.device) -> Detector:
     """Rows [N,4096] for precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991).
 
-    The file is torchvision's. Images are brought to 224x224 as TensorFlow 1 does, where that network came from:
-    bilinear, corner aligned to corner, no antialiasing. torch-fidelity does the same.
+    The file is torchvision's. Images are brought to 224x224 as TensorFlow 1 did, which that paper was computed with:
+    bilinear, the corner at the corner, without a low-pass. torch-fidelity does the same.
     """
     state = {name: tensor for name, tensor in read_state(file).items() if name not in UNUSED}
     module = filled(lambda: VGG16(widths_of(state), len(state["classifier.0.bias"])), state, file.path, device)
     suit(module, device)
-    about = {"resize": f"TensorFlow 1 bilinear, {SIZE}", "range": "ImageNet mean and deviation",
+    about = {"resize": f"bilinear of TensorFlow 1 to {SIZE}x{SIZE}", "range": "ImageNet mean and deviation",
              "layer": "fc2 after ReLU"}
 
     @torch.no_grad()
