@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 class Page:
     """answers: statuses of the first requests, before 200. cuts: bytes of the body after which the first connections
     end. reset: they end with an error. gate: the body goes on after `pause_at` bytes when it is set. length: whether
-    Content-Length is said, or what is claimed. moved: where it is instead.
+    Content-Length is said, or what is claimed. early: pieces begin so many bytes before what was asked for. moved:
+    where it is instead.
     """
 
     data: bytes = b""
@@ -24,14 +25,15 @@ class Page:
     gate: threading.Event | None = None
     pause_at: int = 0
     length: bool | int = True
+    early: int = 0
     moved: str | None = None
 
 
 class Site:
-    """pages by path; asked: (path, Range, If-Range) of each request so far."""
+    """pages by path; asked: (path, Range, If-Range) of each request so far; encodings: that they accept."""
 
     def __init__(self, port):
-        self.root, self.pages, self.asked = f"http://127.0.0.1:{port}", {}, []
+        self.root, self.pages, self.asked, self.encodings = f"http://127.0.0.1:{port}", {}, [], set()
 
     def url(self, path):
         return self.root + path
@@ -45,6 +47,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         site = self.server.site
         wanted = self.headers["Range"]
         site.asked.append((self.path, wanted, self.headers["If-Range"]))
+        site.encodings.add(self.headers["Accept-Encoding"])
         page = site.pages.get(self.path)
         if page is None:
             return self.send_error(404)
@@ -60,7 +63,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def serve(self, page, wanted):
         start = 0
         if page.ranges and wanted and self.headers["If-Range"] in (None, page.etag):
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) - page.early
             if start >= len(page.data):
                 return self.send_error(416)
         self.send_response(206 if start else 200)

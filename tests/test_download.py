@@ -112,6 +112,30 @@ def test_without_progress_it_gives_up_and_the_next_call_goes_on(site, tmp_path, 
     assert site.asked[-1][1:] == ("bytes=262144-", '"1"') and names(tmp_path) == ["f.bin"]
 
 
+def test_a_server_that_begins_anew_and_never_ends_is_left(site, tmp_path):
+    site.pages["/f"] = Page(DATA, cuts=[200_000, 100_000] * 20, ranges=False)
+    with pytest.raises(UserError, match="Cannot download"):
+        download(site.url("/f"), tmp_path / "f.bin")
+    assert len(site.asked) == 1 + module.TRIES
+
+
+def test_nothing_is_kept_that_could_not_be_gone_on_with(site, tmp_path, capsys):
+    page = site.pages["/f"] = Page(DATA, etag='W/"1"', cuts=[200_000, *[0] * 20])
+    with pytest.raises(UserError, match="Cannot download"):
+        download(site.url("/f"), tmp_path / "f.bin")
+    assert names(tmp_path) == [] and "are kept" not in capsys.readouterr().err
+    page.cuts = [200_000]
+    assert download(site.url("/f"), tmp_path / "f.bin").read_bytes() == DATA
+    assert {wanted for _, wanted, _ in site.asked} == {None} and site.encodings == {"identity"}
+
+
+def test_a_piece_from_elsewhere_is_not_taken(site, tmp_path):
+    (tmp_path / "f.bin.part").write_bytes(DATA[:5000])
+    site.pages["/f"] = Page(DATA, early=100)
+    assert download(site.url("/f"), tmp_path / "f.bin", **WHOLE).read_bytes() == DATA
+    assert [wanted for _, wanted, _ in site.asked] == ["bytes=5000-", None]
+
+
 def test_a_file_that_changed_is_begun_anew(site, tmp_path):
     begin(tmp_path, b"x" * 1000, etag='"old"', url=site.url("/f"))
     site.pages["/f"] = Page(DATA, etag='"new"')
@@ -167,6 +191,9 @@ def test_a_busy_server_is_asked_again_and_a_missing_page_is_not(site, tmp_path):
     with pytest.raises(UserError, match=r"Cannot download .*/none: 127.* answers 404 Not Found\. .*give the path"):
         download(site.url("/none"), tmp_path / "g.bin")
     assert len(site.asked) == 1 and names(tmp_path) == ["f.bin"]
+    site.pages["/f"].answers = [204]
+    with pytest.raises(UserError, match="answers 204 No Content"):
+        download(site.url("/f"), tmp_path / "g.bin")
 
 
 def test_no_connection(tmp_path):
@@ -285,6 +312,30 @@ def test_whoever_waits_goes_on_where_an_interrupted_process_ended(site, tmp_path
     second.communicate(timeout=60)
     assert second.returncode == 0 and (tmp_path / "f.bin").read_bytes() == DATA and names(tmp_path) == ["f.bin"]
     assert int(site.asked[1][1][6:-1]) > 300_000
+
+
+def test_whoever_waits_for_a_process_that_fails_begins_anew(site, tmp_path):
+    page = site.pages["/f"] = Page(DATA[::-1], gate=threading.Event(), pause_at=1000)
+    code = "download(sys.argv[1], sys.argv[2], sha256=sys.argv[3])"
+    first = start(code, site.url("/f"), tmp_path / "f.bin", SHA)
+    wait_for(lambda: site.asked)
+    second = start(code, site.url("/f"), tmp_path / "f.bin", SHA)
+    assert "Waiting" in second.stderr.readline()
+    page.data = DATA
+    page.gate.set()
+    assert "another file" in first.communicate(timeout=60)[1] and first.returncode == 1
+    second.communicate(timeout=60)
+    assert second.returncode == 0 and (tmp_path / "f.bin").read_bytes() == DATA and names(tmp_path) == ["f.bin"]
+
+
+def test_a_file_that_another_process_has_just_made_is_taken(tmp_path, monkeypatch):
+    def finished_meanwhile(file, waiting):
+        (tmp_path / "f.bin").write_bytes(b"whole")
+        return True
+
+    monkeypatch.setattr(partial_file, "_locked", finished_meanwhile)
+    assert download(f"http://127.0.0.1:{closed_port()}/f", tmp_path / "f.bin").read_bytes() == b"whole"
+    assert names(tmp_path) == ["f.bin"]
 
 
 def test_without_file_locks_each_process_has_its_own_partial_file(site, tmp_path, monkeypatch):

@@ -151,6 +151,10 @@ def test_hashed_once_and_again_when_it_changes(site, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="damaged"):
         locate("dinov2")
     assert len(hashed) == 2
+    path.unlink()
+    (tmp_path / "torch/hub/checkpoints/dino.pth").write_bytes(DATA)
+    locate("dinov2")
+    assert str(path) not in (weights_dir() / "hashes.json").read_text()
 
 
 @pytest.mark.parametrize("memo", [b"", b"[]", b"{", b"\xff", b'{"a": 1}', b"{}"])
