@@ -232,15 +232,21 @@ def test_half_precision_is_not_used(lpips):
                                measured(real_network(conv_clamp=256), "ppl2_wend", lpips), rtol=0.05, atol=0)
 
 
-def test_tf32_is_off_while_images_are_made(monkeypatch):
-    """A run may have switched it on; it rounds by more than the step."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+def flags():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def tf32():
+    """Switched on, as a run may have it."""
+    before = flags()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_images_are_made_without_tf32(tf32):
     seen = []
-
-    def flags():
-        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-
     measured(Known(lambda w, noise: seen.append(flags()) or pixels(w)), "ppl2_wend")
     assert seen == [(False, False)] and flags() == (True, True)
 
