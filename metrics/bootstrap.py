@@ -2,7 +2,7 @@
 
 Such an interval is about chance, not about bias: a Frechet distance of few images is too large, and the interval lies
 around the distance that is to be expected of so many images. Proportions have Wilson's interval, means Student's,
-whatever else is computed of independent values a bootstrap. Frechet distances have metrics/spread.py.
+whatever else is computed of independent values a bootstrap. Frechet distances have metrics/influence.py.
 """
 
 import math
@@ -26,7 +26,7 @@ def wilson(hits: int, count: int) -> Interval:
     share, pull = hits / count, Z**2 / count
     middle = (share + pull / 2) / (1 + pull)
     half = Z * math.sqrt(share * (1 - share) / count + pull / (4 * count)) / (1 + pull)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    return max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0)
 
 
 def mean_interval(values: Tensor) -> Interval:

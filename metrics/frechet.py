@@ -107,11 +107,14 @@ def factor(covariance: Tensor) -> Tensor:
 def _regrouped(batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """The same rows in batches of _ROWS, so that sums depend on the rows alone, and products of matrices are large."""
     waiting: list[Tensor] = []
+    count = 0
     for batch in batches:
         waiting.append(batch)
-        if sum(map(len, waiting)) >= _ROWS:
+        count += len(batch)
+        if count >= _ROWS:
             *full, rest = torch.cat(waiting).split(_ROWS)
             full, waiting = ([*full, rest], []) if len(rest) == _ROWS else (full, [rest])
+            count = sum(map(len, waiting))
             yield from full
-    if waiting:
+    if count:
         yield torch.cat(waiting)

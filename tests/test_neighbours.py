@@ -1,14 +1,19 @@
-"""Precision, recall, density, coverage, the two-sample test and realism: closed forms, and a plain formulation."""
+"""Precision, recall, density, coverage, authenticity, the two-sample test and realism: closed forms, and a plain
+formulation.
+"""
 
 import numpy as np
 import pytest
 import torch
+from image_sets import FeatureSet, feature_inputs
 from test_train import make_archive
 
+from metrics.inputs import MetricInputs, Request
 from metrics.nearest import nearest
-from metrics.neighbours import overlap, realism
+from metrics.neighbours import density_coverage, overlap, prdc, precision_recall, realism
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.report.nearest import compare, rows_of
+from torch_utils.errors import UserError
 
 
 def points(n=40, seed=0, shift=0.0):
@@ -36,6 +41,19 @@ def test_collapse_keeps_precision_and_loses_recall():
     fake = points(60)[:1].repeat(60, 1) + 1e-3 * points(60, seed=2)
     found = overlap(points(60), fake)
     assert found.precision == 1 and found.recall < 0.1 and found.coverage < 0.2
+
+
+def test_counts_may_differ_and_edges_count_for_precision_alone():
+    """On a line, k = 1: real 0, 1, 4 reach 1, 1, 3; generated 2, -1 and a copy of 4 lie on two edges and in one."""
+    real, fake = torch.tensor([[0.0], [1], [4]]), torch.tensor([[2.0], [-1], [4]])
+    found = prdc(real, fake, 1)
+    assert found.precision == 1 and found.coverage == pytest.approx(1 / 3)
+    assert found.density == pytest.approx(2 / 3)  # 2 and 4 lie within 3 of 4
+    assert found.recall == 1  # generated 2, -1, 4 reach 2, 3, 2: they hold 0, 1 and 4
+    wide = prdc(points(50), points(31, seed=1), 3)
+    for name in ("precision", "recall", "density", "coverage"):
+        low, high = wide.intervals[name]
+        assert low <= getattr(wide, name) <= high
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
@@ -80,3 +98,56 @@ def test_copies_of_training_images_are_found_mirrored_ones_too(tmp_path):
 def test_rows_do_not_see_brightness_and_contrast():
     image = np.random.RandomState(0).randint(60, 180, [1, 1, 32, 32]).astype(np.uint8)
     assert torch.cdist(rows_of(image), rows_of(image // 2 + 30)).item() < 0.05
+
+
+def measure(function, real, fake, name, detector, count=50000, **kwargs):
+    return function(feature_inputs(real, fake, detector=detector), Request(name, count), **kwargs)
+
+
+def test_precision_and_recall_as_a_metric():
+    real, fake = points(101), points(60, 1, 0.5)
+    value = measure(precision_recall, real, fake, "pr50k3_full", "vgg16")
+    whole, floor, same = (prdc(a.float(), b.float(), 3) for a, b in
+                          ((real, fake), (real[:50], real[50:100]), (real[:50], fake[:50])))
+    assert value.results == {
+        "pr50k3_full_precision": whole.precision, "pr50k3_full_recall": whole.recall,
+        "pr50k3_full_precision_floor": floor.precision, "pr50k3_full_recall_floor": floor.recall,
+        "pr50k3_full_precision_ratio": same.precision / floor.precision,
+        "pr50k3_full_recall_ratio": same.recall / floor.recall}
+    assert value.counts == {"real": 101, "fake": 60, "floor": 50}
+    assert set(value.intervals) == {"pr50k3_full_precision", "pr50k3_full_recall"}
+    assert "precision would be lower at equal numbers" in value.notes[0]
+    assert "recall would" in measure(precision_recall, fake, real, "pr50k3_full", "vgg16").notes[0]
+    request = Request("pr50k3", 50000, real_most=30)
+    assert precision_recall(feature_inputs(real, fake, detector="vgg16"), request).counts["real"] == 30
+
+
+def test_density_coverage_and_authenticity_as_a_metric():
+    real, fake = points(400), points(400, 1)
+    value = measure(density_coverage, real, fake, "dc50k5_full", "inception")
+    found = prdc(real.float(), fake.float(), 5)
+    assert value.results["dc50k5_full_density"] == found.density
+    assert value.results["dc50k5_full_coverage"] == found.coverage == pytest.approx(1 - 2**-5, abs=0.03)
+    own = torch.cdist(real, real).fill_diagonal_(torch.inf).amin(1)
+    between = torch.cdist(fake, real)
+    authentic = (own[between.argmin(1)] < between.amin(1)).double().mean().item()
+    assert value.results["dc50k5_full_authenticity"] == pytest.approx(authentic) == pytest.approx(0.55, abs=0.1)
+    assert value.notes == ()
+
+
+def test_copies_lack_authenticity():
+    real = points(200)
+    value = measure(density_coverage, real, real + 1e-4 * points(200, 1), "dc50k5_full", "inception")
+    assert value.results["dc50k5_full_authenticity"] == 0 and "measure memorization" in value.notes[-1]
+
+
+def test_batches_do_not_matter():
+    sets = [FeatureSet({"inception": points(50, seed)}, batch=batch) for seed, batch in ((0, 7), (1, 11))]
+    found = density_coverage(MetricInputs(*sets, None), Request("dc50k5_full", 50))
+    assert found == measure(density_coverage, points(50), points(50, 1), "dc50k5_full", "inception")
+
+
+@pytest.mark.parametrize(("n", "m", "what"), [(3, 50, "real"), (50, 1, "generated")])
+def test_fewer_images_than_neighbours_are_refused(n, m, what):
+    with pytest.raises(UserError, match=f"pr50k3_full takes at least 4 {what} images; there"):
+        measure(precision_recall, points(n), points(m), "pr50k3_full", "vgg16")
