@@ -80,6 +80,7 @@ def test_vgg16_as_wide_as_published(tmp_path):
     images = seeded_images((2, 3, 100, 100), seed=2)
     ours = open_vgg16(file, CPU).rows(images)
     expected, = extractor(file.path)(images)
+    file.path.unlink()  # pytest keeps the folders of several runs
     np.testing.assert_allclose(ours, expected, atol=1e-5 * float(expected.max()))
 
 
