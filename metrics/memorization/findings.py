@@ -1,6 +1,8 @@
 """What the search for copies found: for who writes it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -69,18 +71,31 @@ class Figure:
 
 @dataclass(frozen=True)
 class Findings:
-    """pairs: one for each generated image, the nearest first. unseen: distances to the data of images that were not
-    trained on. weaker: these are training images left out, since there was no holdout. verdict: the sentence to read
-    first. control: (disguise, planted, found). duplicates: the largest groups."""
+    """verdict: the sentence to read first, and whether it is an alarm; notes: the others. results, intervals, counts,
+    about: as of the metric. pairs: one for each generated image, the nearest first; shown: the first of them.
+
+    unseen, planted: distances to the data of images that were not trained on, and of disguised copies. weaker: the
+    unseen ones are training images left out, since there was no holdout. control: (disguise, planted, found).
+    duplicates: the largest groups.
+    """
 
     verdict: str
     alarm: bool
+    notes: tuple[str, ...]
+    results: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    counts: Mapping[str, int]
+    about: Mapping[str, Any]
+    figures: tuple[Figure, ...]
+    limit: Threshold
+    weaker: bool
+    control: tuple[tuple[str, int, int], ...]
+    unseen: np.ndarray = field(repr=False)
+    planted: np.ndarray = field(repr=False)
     pairs: list[Pair] = field(repr=False)
     shown: list[Shown] = field(repr=False)
-    unseen: np.ndarray = field(repr=False)
-    limit: Threshold = field()
-    weaker: bool = False
-    figures: tuple[Figure, ...] = ()
-    control: tuple[tuple[str, int, int], ...] = ()
-    duplicates: list[SameImages] = field(default_factory=list, repr=False)
-    notes: tuple[str, ...] = ()
+    duplicates: list[SameImages] = field(repr=False)
+
+    @property
+    def flagged(self) -> list[Pair]:
+        return [pair for pair in self.pairs if pair.flagged]

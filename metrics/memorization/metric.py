@@ -1,15 +1,16 @@
 """The metric: how many generated images are copies of training images, and how well copies would have been seen."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from metrics.bootstrap import Interval, wilson
 from metrics.inputs import MetricInputs, MetricValue, Request
 from metrics.memorization.comparison import OTHERS, Comparison
 from metrics.memorization.control import DISGUISES
-from metrics.memorization.figures import chance_of_flags, inference, mann_whitney_z, threshold
+from metrics.memorization.figures import Threshold, chance_of_flags, inference, mann_whitney_z, threshold
 from metrics.memorization.findings import Findings, Pair
 from metrics.memorization.pairs import Pairs
 from metrics.memorization.search import TURN
@@ -33,6 +34,9 @@ class _Measured:
         if interval is not None:
             self.intervals[key] = interval
 
+    def named(self, name: str, values: dict[str, V]) -> dict[str, V]:
+        return {f"{name}_{key}" if key else name: value for key, value in values.items()}
+
 
 def memorization(inputs: MetricInputs, request: Request) -> MetricValue:
     """Results <name> and <name>_<key>, the keys as in verdict.EXPLAINED; details: Findings.
@@ -52,28 +56,30 @@ def memorization(inputs: MetricInputs, request: Request) -> MetricValue:
     repeated = flagged & (nndr < usual[usual.isfinite()].min().clamp_max(MOST_NNDR))
     maker = Pairs(found, inputs.fake, inputs.real)
     pairs, shown = maker.look_closer(maker.all(flagged, repeated))
-    planting = plant_and_find(found, limit.tau)
+    planting, planted = plant_and_find(found, limit.tau)
     measured = _Measured()
-    _flags(measured, found, pairs, planting)
+    _flags(measured, found, pairs, planting, limit)
     measured.add("nndr", float(nndr.nanmedian()))
     measured.add("nndr_unseen", float(usual.nanmedian()))
     _comparisons(measured, found, inputs.seed)
     evidence = Evidence(measured.results, limit, len(flagged), planting, found.weaker, len(found.leaked),
-                        found.sets.blank, len(found.sets.train), inputs.trained_mirror)
+                        found.sets.blank, len(found.sets.train))
     sentence, alarm = judged(evidence)
-    notes = notes_of(evidence)
-    details = Findings(sentence, alarm, pairs, shown, found.unseen.nearest.numpy(), limit, found.weaker,
-                       explained(measured.results, measured.intervals), planting.by_disguise,
-                       maker.duplicates(found.duplicates), notes)
-    counts = {"real": len(found.sets.train), "fake": len(flagged), "unseen": len(found.unseen_images),
-              "planted": planting.planted}
-    return MetricValue(_named(request.name, measured.results), counts, _named(request.name, measured.intervals),
-                       (sentence, *notes), about_of(found, inputs, limit.tau), details)
+    value = MetricValue(
+        measured.named(request.name, measured.results),
+        {"real": len(found.sets.train), "fake": len(flagged), "unseen": len(found.unseen_images),
+         "planted": planting.planted},
+        measured.named(request.name, measured.intervals), (sentence, *notes_of(evidence)),
+        about_of(found, inputs, limit))
+    details = Findings(
+        sentence, alarm, value.notes[1:], value.results, value.intervals, value.counts, value.about,
+        explained(measured.results, measured.intervals), limit, found.weaker, planting.by_disguise,
+        found.unseen.nearest.numpy(), planted.numpy(), pairs, shown, maker.duplicates(found.duplicates))
+    return replace(value, details=details)
 
 
-def _flags(measured: _Measured, found: Comparison, pairs: list[Pair], planting: Planting) -> None:
+def _flags(measured: _Measured, found: Comparison, pairs: list[Pair], planting: Planting, limit: Threshold) -> None:
     """How many are near, against how many by chance, and what the search is worth."""
-    limit = threshold(found.unseen.nearest, SHARE)
     count, flags = len(pairs), sum(pair.flagged for pair in pairs)
     places = {int(number): place for place, number in enumerate(found.sets.train.numbers)}
     measured.add("", flags / count, wilson(flags, count))
@@ -105,24 +111,20 @@ def _comparisons(measured: _Measured, found: Comparison, seed: int) -> None:
         measured.add(key, half.auc, half.auc_interval)
 
 
-def plant_and_find(found: Comparison, tau: float) -> Planting:
-    """How many of the planted copies are flagged with their true source."""
+def plant_and_find(found: Comparison, tau: float) -> tuple[Planting, Tensor]:
+    """How many of the planted copies are flagged with their true source; the distances of all."""
     copies, near = found.planted()
     right = found.groups[near.index[:, 0]] == found.groups[torch.tensor([copy.source for copy in copies])]
     hits = ((near.nearest < tau) & right).tolist()
     by_disguise = tuple((name, sum(copy.disguise == name for copy in copies),
                          sum(hit for hit, copy in zip(hits, copies, strict=True) if copy.disguise == name))
                         for name in DISGUISES)
-    return Planting(by_disguise, len(copies), sum(hits))
+    return Planting(by_disguise, len(copies), sum(hits)), near.nearest
 
 
-def about_of(found: Comparison, inputs: MetricInputs, tau: float) -> dict[str, object]:
-    return {"distance": f"sqrt(2 - 2 correlation) at {min(FINE, found.sets.train.side)} pixels", "tau": tau,
+def about_of(found: Comparison, inputs: MetricInputs, limit: Threshold) -> dict[str, object]:
+    return {"distance": f"sqrt(2 - 2 correlation) at {min(FINE, found.sets.train.side)} pixels", "tau": limit.tau,
             "share": SHARE, "neighbours": OTHERS, "mirror_search": True, "trained_mirror": inputs.trained_mirror,
             "shift_search": f"1/{REACH} of the width", "rotation_search": f"{TURN} degrees",
             "duplicate_distance": found.duplicates.limit,
             "unseen": "training images left out" if found.weaker else "holdout"}
-
-
-def _named(name: str, values: dict[str, V]) -> dict[str, V]:
-    return {f"{name}_{key}" if key else name: value for key, value in values.items()}

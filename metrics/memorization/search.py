@@ -20,6 +20,7 @@ from torch import Tensor
 from metrics.memorization.thumbnails import COARSE, FINE, Thumbnails, block, margin, unit_rows
 
 TURN = 2.5   # degrees, to either side
+STEP = 4     # half pixels by which turned pictures are shifted
 _QUERIES = 32
 _CANDIDATES = 16  # at least, for the nearest image alone
 
@@ -32,16 +33,16 @@ class Move:
 
     mirror: bool = False
     turn: float = 0.0
-    down: int = 0
-    right: int = 0
+    down: float = 0.0
+    right: float = 0.0
 
 
 @dataclass(frozen=True)
 class Moves:
     """All that are searched in pictures of `side` pixels: mirrored or not, turned or not, shifts by the margin.
 
-    plain: without turning, by which candidates are found; in steps of one pixel, since different images of one kind are
-    alike enough that a copy beside its place by more is not among them. all: with turning too, in steps of two.
+    plain: in steps of a pixel and without turning, by which candidates are found. all: in steps of half a pixel, since
+    where images of one kind are much alike, a copy a pixel beside its place is no nearer than they; and turned ones.
     """
 
     side: int
@@ -51,63 +52,74 @@ class Moves:
 
     @cached_property
     def plain(self) -> "MoveGrid":
-        return MoveGrid(self._pictures(0.0, 1), self._reach)
+        return MoveGrid(self._pictures(0.0, 2), self._reach)
 
     @cached_property
     def all(self) -> "MoveGrid":
-        turns = [(-TURN, 2), (TURN, 2)] if self.turn else []
-        return MoveGrid(tuple(picture for turn, step in [(0.0, 1), *turns] for picture in self._pictures(turn, step)),
-                        self._reach)
+        turns = [(0.0, 1), (-TURN, STEP), (TURN, STEP)] if self.turn else [(0.0, 1)]
+        pictures = [picture for turn, halves in turns for picture in self._pictures(turn, halves)]
+        return MoveGrid(tuple(pictures), self._reach)
 
     @property
     def _reach(self) -> int:
         return margin(self.side) if self.shift else 0
 
-    def _pictures(self, turn: float, step: int) -> tuple[tuple[bool, float, int], ...]:
-        return tuple((mirror, turn, step) for mirror in ([False, True] if self.mirror else [False]))
+    def _pictures(self, turn: float, halves: int) -> tuple[tuple[bool, float, int], ...]:
+        return tuple((mirror, turn, halves) for mirror in ([False, True] if self.mirror else [False]))
 
 
 @dataclass(frozen=True)
 class MoveGrid:
-    """Of each of the pictures, (mirrored, turned by, step), shifts by -reach..reach in steps; the least moves first."""
+    """Of each of the pictures, (mirrored, turned by, step in half pixels), shifts by -reach..reach pixels in steps."""
 
     pictures: tuple[tuple[bool, float, int], ...]
     reach: int
 
     @cached_property
     def moves(self) -> list[Move]:
-        return [self._raster[i] for i in self._order]
-
-    @cached_property
-    def _raster(self) -> list[Move]:
         # A window at the upper left shows the picture moved down and to the right.
-        return [Move(mirror, turn, *shift) for mirror, turn, step in self.pictures
-                for shift in product(range(self.reach, -self.reach - 1, -step), repeat=2)]
+        return [Move(mirror, turn, down / 2, right / 2) for mirror, turn, halves in self.pictures
+                for down, right in product(range(2 * self.reach, -2 * self.reach - 1, -halves), repeat=2)]
 
     @cached_property
-    def _order(self) -> list[int]:
-        """Of equally good moves the least is meant, so that it comes first."""
+    def order(self) -> list[int]:
+        """The least moves first: of moves that are equally good, the least is meant."""
         def size(i: int) -> tuple[float, ...]:
-            move = self._raster[i]
+            move = self.moves[i]
             return abs(move.turn), move.down**2 + move.right**2, move.mirror
-        return sorted(range(len(self._raster)), key=size)
+        return sorted(range(len(self.moves)), key=size)
 
-    def rows(self, x: Tensor, side: int) -> Tensor:
-        """What is within the margin of pictures [N,C,S,S] after each move, at `side` pixels: unit_rows [N,M,D].
+    def windows(self, x: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """What is within the margin of pictures [N,C,S,S] after each move, at `side` pixels: [N,M,C,H,W]; the length
+        [N,M] of each less the mean of its channels.
 
         Block means of a shifted picture are those of its moving average, taken elsewhere.
         """
         size = block(x.shape[-1], side)
         out = margin(x.shape[-1]) - self.reach
-        span = x.shape[-1] - 2 * margin(x.shape[-1]) - size + 1
-        windows = []
-        for mirror, turn, step in self.pictures:
+        span = 2 * (x.shape[-1] - 2 * margin(x.shape[-1]) - size) + 1
+        x = x - x.mean(dim=[2, 3], keepdim=True)  # for precision; every window has another mean
+        found = []
+        for mirror, turn, halves in self.pictures:
             picture = turned(x.flip(3) if mirror else x, turn)
             average = F.avg_pool2d(picture, size, 1) if size > 1 else picture
-            average = average[:, :, out:average.shape[2] - out, out:average.shape[3] - out]
-            cut = average.unfold(2, span, step).unfold(3, span, step)[..., ::size, ::size]  # [NCDRHW]
-            windows.append(cut.permute(0, 2, 3, 1, 4, 5).flatten(1, 2))
-        return unit_rows(torch.cat(windows, dim=1)[:, self._order])
+            twice = with_halves(average[:, :, out:average.shape[2] - out, out:average.shape[3] - out])
+            cut = twice.unfold(2, span, halves).unfold(3, span, halves)[..., ::2 * size, ::2 * size]  # [NCDRHW]
+            found.append(cut.permute(0, 2, 3, 1, 4, 5).flatten(1, 2))
+        every = torch.cat(found, dim=1)
+        sums = every.sum(dim=[3, 4]).square().sum(2) / every[0, 0, 0].numel()
+        squares = torch.linalg.vector_norm(every, dim=[2, 3, 4]).square()
+        return every, (squares - sums).clamp_min(1e-3).sqrt()
+
+
+def with_halves(x: Tensor) -> Tensor:
+    """[N,C,H,W] with the means of neighbours between them: [N,C,2H-1,2W-1]."""
+    for dim in (2, 3):
+        length = x.shape[dim]
+        between = (x.narrow(dim, 0, length - 1) + x.narrow(dim, 1, length - 1)) / 2
+        pairs = torch.stack([x.narrow(dim, 0, length - 1), between], dim + 1).flatten(dim, dim + 1)
+        x = torch.cat([pairs, x.narrow(dim, length - 1, 1)], dim)
+    return x
 
 
 def turned(x: Tensor, degrees: float) -> Tensor:
@@ -177,8 +189,9 @@ class Index:
         return distance.gather(1, order).cpu(), best.indices.gather(1, order).cpu(), move.gather(1, order).cpu()
 
     def _coarse_scores(self, x: Tensor, grid: MoveGrid) -> Tensor:
-        """[B,N]: the highest correlation over the moves."""
-        rows = grid.rows(x, COARSE)  # [BMD]
+        """[B,N]: the highest correlation over the moves. Rows of the set have no mean, so that those asked for may."""
+        windows, lengths = grid.windows(x, COARSE)
+        rows = windows.flatten(2) / lengths[:, :, None]
         scores = rows[:, 0] @ self._coarse.T
         for i in range(1, rows.shape[1]):
             torch.maximum(scores, rows[:, i] @ self._coarse.T, out=scores)
@@ -186,8 +199,10 @@ class Index:
 
     def _fine_distances(self, x: Tensor, candidates: Tensor, grid: MoveGrid) -> tuple[Tensor, Tensor]:
         """Distances [B,K] of x from candidates [B,K] under the best of the moves, and which that is [B,K]."""
-        own = grid.rows(x, FINE)  # [BMD]
+        windows, lengths = grid.windows(x, FINE)
         other = self._fine[candidates]  # [BKD]
-        move = (own @ other.transpose(1, 2)).argmax(dim=1)
-        own = own.gather(1, move[:, :, None].expand(-1, -1, own.shape[2]))
+        scores = (windows.flatten(2) @ other.transpose(1, 2)) / lengths[:, :, None]  # [BMK]
+        order = torch.tensor(grid.order, device=x.device)
+        move = order[scores[:, order].argmax(dim=1)]
+        own = unit_rows(windows[torch.arange(len(x), device=x.device)[:, None], move])
         return (own - other).norm(dim=2), move  # more precise for near ones than 2 - 2 own other

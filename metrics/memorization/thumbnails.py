@@ -77,8 +77,20 @@ def thumbnails(batches: Iterable[np.ndarray], device: torch.device) -> Thumbnail
     for batch in batches:
         digests += [hashlib.sha256(image.tobytes()).digest() for image in np.ascontiguousarray(batch)]
         x = premultiplied(torch.from_numpy(batch).to(device).float())
-        grids.append(F.adaptive_avg_pool2d(x, grid_side(*x.shape[2:])).add_(0.5).to(torch.uint8).cpu())
+        grids.append(smooth(F.adaptive_avg_pool2d(x, grid_side(*x.shape[2:]))).add_(0.5).to(torch.uint8).cpu())
     return Thumbnails(torch.cat(grids), tuple(digests), torch.arange(len(digests)))
+
+
+def smooth(x: Tensor) -> Tensor:
+    """Pictures [N,C,H,W] by [1,2,1]/4 along both axes: so that halves of pixels can be told from their neighbours.
+
+    It also brings copies nearer, in relation to other images (blurred or turned ones by a quarter).
+    """
+    for dim in (2, 3):
+        padded = F.pad(x, (0, 0, 1, 1) if dim == 2 else (1, 1, 0, 0), mode="replicate")
+        before, same, after = (padded.narrow(dim, i, x.shape[dim]) for i in range(3))
+        x = (before + 2 * same + after) / 4
+    return x
 
 
 def premultiplied(x: Tensor) -> Tensor:

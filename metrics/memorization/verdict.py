@@ -61,7 +61,6 @@ class Evidence:
     leaked: int
     blank: Mapping[str, int]
     train: int
-    trained_mirror: bool
 
 
 def explained(results: Mapping[str, float], intervals: Mapping[str, Interval]) -> tuple[Figure, ...]:
