@@ -1,7 +1,8 @@
 """How varied a set of images is: MS-SSIM of pairs, the Vendi score, intrinsic dimension, and images seen twice.
 
 None needs network weights. Except for MS-SSIM they look at images of 32 pixels, as pixels32.reduced_pixels gives them.
-Numbers grow with the number of images (Vendi) or depend on it (dimension), so compare them at equal counts.
+Numbers grow with the number of images (Vendi) or depend on it (dimension), so compare them at equal counts. None
+looks at how good images are: of two sets the more varied one may be noise, so what real images have is told with them.
 """
 
 import math
@@ -11,6 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metrics.bootstrap import Interval, Z, mean_interval
+from metrics.counts import counts_of
+from metrics.inputs import MetricInputs, MetricValue, Request
+from metrics.one_size import one_size
+
 # Wang, Simoncelli & Bovik 2003, "Multiscale structural similarity for image quality assessment"
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
@@ -18,6 +24,49 @@ K1, K2, RANGE = 0.01, 0.03, 255
 NEAR = 0.05  # copies have at most this part of the squared distance that images have on average ...
 NEAR_MOST = 0.998  # ... but need not have a higher correlation than this
 _ROWS = 512  # rows of a similarity or distance matrix at a time
+
+
+def msssim(inputs: MetricInputs, request: Request) -> MetricValue:
+    """Mean MS-SSIM of random pairs of generated images; <name>_real of real pairs, _ratio the first over the second.
+
+    Neither high nor low is good: the ratio is 1 for images that differ as the data does, more where they are too
+    alike (collapse), less where they have noise or fall apart (Odena et al. 2017, section 4.2). UserError for less than
+    a pair.
+    """
+    n, m = counts_of(inputs, request, least=2)
+    n = min(n, request.count)
+    both = {"": inputs.fake.images(m), "_real": inputs.real.images(n)}
+    pairs = {end: pair_ms_ssims(one_size(images, request.name)) for end, images in both.items()}
+    figures = {end: (float(values.mean()), mean_interval(values)) for end, values in pairs.items()}
+    return _against_real(request.name, figures, {"real": n, "fake": m}, "more alike than real ones are: collapse",
+                         "less alike than real ones are: noise, artefacts or images that fall apart")
+
+
+def vendi(inputs: MetricInputs, request: Request) -> MetricValue:
+    """Vendi score of generated images by their correlation at 32 pixels; <name>_real of as many real ones, and _ratio.
+
+    It counts how many different images a set is worth, and grows with their number: compare at equal counts. A ratio
+    of 1 is the variety of the data, below is collapse, above noise or images unlike the data.
+    """
+    n = min(counts_of(inputs, request, least=2))
+    figures = {}
+    for end, images in (("", inputs.fake), ("_real", inputs.real)):
+        rows = embed(images.features("pixels32", n).to(inputs.device).double())
+        score, error = vendi_and_error(rows)
+        figures[end] = score, (score * math.exp(-Z * error), score * math.exp(Z * error))
+    return _against_real(request.name, figures, {"real": n, "fake": n},
+                         "more varied than real ones are: noise, artefacts or images unlike the data",
+                         "less varied than real ones are: collapse")
+
+
+def _against_real(name: str, figures: dict[str, tuple[float, Interval]], counts: dict[str, int], above: str,
+                  below: str) -> MetricValue:
+    """figures: of generated ("") and real images ("_real"), with their intervals; notes where these do not meet."""
+    (fake, (low, high)), (real, (real_low, real_high)) = figures[""], figures["_real"]
+    results = {name: fake, f"{name}_real": real, f"{name}_ratio": fake / real if real else math.nan}
+    said = above if low > real_high else below if high < real_low else None
+    notes = (f"{name}: generated images are {said}.",) if said else ()
+    return MetricValue(results, counts, {name + end: interval for end, (_, interval) in figures.items()}, notes)
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -86,20 +135,29 @@ def luminance(images: np.ndarray) -> Tensor:
     return gray * x[:, 3:] / 255 if x.shape[1] == 4 else gray
 
 
-def mean_pair_ms_ssim(batches: Iterable[np.ndarray]) -> tuple[float, int]:
-    """Mean MS-SSIM of the luminance of neighbours (first and second, third and fourth, ...), and the number of pairs.
+def pair_ms_ssims(batches: Iterable[np.ndarray]) -> Tensor:
+    """MS-SSIM [P] of the luminance of neighbours (first and second, third and fourth, ...).
 
-    In a stream of uint8 images [N,C,H,W] in random order, these are random pairs; a last odd image is left out.
-    The higher, the more alike images are (Odena et al. 2017, section 4.2). Not a number for less than a pair.
+    In a stream of uint8 images [N,C,H,W] in random order, these are random pairs, each independent of the others; a
+    last odd image is left out.
     """
-    values: list[float] = []
+    values = [torch.zeros(0, dtype=torch.float64)]
     left: Tensor | None = None
     for batch in batches:
         gray = luminance(batch) if left is None else torch.cat([left, luminance(batch)])
         pairs = len(gray) // 2
         if pairs:
-            values += ms_ssim(gray[0:2 * pairs:2], gray[1:2 * pairs:2]).tolist()
+            values.append(ms_ssim(gray[0:2 * pairs:2], gray[1:2 * pairs:2]))
         left = gray[2 * pairs:]
+    return torch.cat(values)
+
+
+def mean_pair_ms_ssim(batches: Iterable[np.ndarray]) -> tuple[float, int]:
+    """The mean of pair_ms_ssims, and the number of pairs. Not a number for less than a pair.
+
+    The higher, the more alike images are (Odena et al. 2017, section 4.2).
+    """
+    values = pair_ms_ssims(batches).tolist()
     return (math.fsum(values) / len(values) if values else math.nan), len(values)
 
 
@@ -126,12 +184,29 @@ def vendi_score(rows: Tensor) -> float:
     The exponential of the entropy of the eigenvalues of K / N with K = rows rows^T; those of rows^T rows / N are the
     same, so that the smaller matrix is taken: at most 3072 x 3072 for colour at 32 pixels.
     """
-    n, dimensions = rows.shape
-    rows = rows.double()
-    kernel = rows @ rows.T if n <= dimensions else rows.T @ rows
-    values = torch.linalg.eigvalsh(kernel / n)
+    values = torch.linalg.eigvalsh(_smaller_kernel(rows.double()))
     values = values[values > 1e-12]
     return float(torch.exp(-(values * values.log()).sum()))
+
+
+def vendi_and_error(rows: Tensor) -> tuple[float, float]:
+    """vendi_score, and the standard error of its logarithm.
+
+    To first order a row x adds (psi(x) - mean psi) / N to the entropy of R = rows^T rows / N, with psi(x) = -x^T log(R)
+    x; its variance over the rows is the infinitesimal jackknife. The bias of few images is not in it.
+    """
+    rows = rows.double()
+    n, dimensions = rows.shape
+    values, vectors = torch.linalg.eigh(_smaller_kernel(rows))
+    values, vectors = values[values > 1e-12], vectors[:, values > 1e-12]
+    weights = vectors.square() * n * values if n <= dimensions else (rows @ vectors).square()  # [N,R], sums 1
+    psi = -(weights @ values.log())
+    return float(torch.exp(-(values * values.log()).sum())), float(psi.std() / math.sqrt(n))
+
+
+def _smaller_kernel(rows: Tensor) -> Tensor:
+    n, dimensions = rows.shape
+    return (rows @ rows.T if n <= dimensions else rows.T @ rows) / n
 
 
 def two_nn_dimension(rows: Tensor, discard: float = 0.1) -> float:

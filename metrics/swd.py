@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.inputs import MetricInputs, MetricValue, Request
+from metrics.one_size import one_size
 from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed
 
@@ -92,7 +93,7 @@ def patches_of(
     patches: Patches = {}
     places: dict[int, Tensor] = {}
     start = 0
-    for batch in batches:
+    for batch in one_size(batches, "swd"):
         if start == 0:
             _check_shape(batch.shape[1:], like)
         for res, level in laplacian_pyramid(torch.from_numpy(batch).to(device).float()).items():

@@ -17,23 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics.detectors.pixels32 import reduced_pixels
 from metrics.diversity import (
     copy_threshold,
     distinct,
     embed,
-    luminance,
     mean_pair_ms_ssim,
     mirrored,
     num_scales,
     two_nn_dimension,
     vendi_score,
 )
-from metrics.detectors.pixels32 import reduced_pixels
 from metrics.frechet import frechet_of_samples
 from metrics.inputs import take
+from metrics.plain import radial_spectrum
 from metrics.swd import distances, patches_of, rows
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.evaluation import real_images
+from stylegan2_pipeline.image_sets import real_order
 from stylegan2_pipeline.progress import progress
 
 EXAMINED = (1000, 5000)  # images looked at: so many at most, and at least however large they are
@@ -120,7 +120,9 @@ def describe_dataset(dataset: ImageDataset, seed: int = 0) -> Difficulty:
     detail = min(examined, _within(DETAIL, DETAIL_PIXELS // area))
     summary = _Summary(dataset, detail)
     batch = max(min(64, 2**21 // area), 1)
-    batches = progress(take(real_images(dataset, batch, seed), examined), -(-examined // batch), "Describing the data")
+    order = real_order(dataset.n_raw, seed)[:examined]
+    starts = progress(range(0, examined, batch), -(-examined // batch), "Describing the data")
+    batches = (np.stack([dataset.image(int(i)) for i in order[start:start + batch]]) for start in starts)
     reduced = summary.take_in(batches, examined)
     embedded = embed(reduced)
     variety = embedded[:VARIETY]
@@ -212,29 +214,6 @@ def _smaller(x: np.ndarray, side: int) -> np.ndarray:
     """Images [...,C,R,R] as means of blocks, of `side` pixels at most."""
     block = x.shape[-1] // side
     return F.avg_pool2d(torch.from_numpy(x), block).numpy() if block > 1 else x
-
-
-def radial_spectrum(batches: Iterator[np.ndarray]) -> tuple[float, ...]:
-    """Mean power of the luminance of uint8 images [N,C,R,R] at 1..R/2 cycles per width, averaged over directions.
-
-    Images have their mean taken off and are faded out to the borders (Hann), or these would cross the spectrum. The
-    mean takes some of what is at 1 cycle with it.
-    """
-    total: Tensor | float = 0.0
-    count = 0
-    for images in batches:
-        x = luminance(images)[:, 0]
-        window = torch.hann_window(x.shape[-1], dtype=torch.float64)
-        window = window[:, None] * window
-        x = (x - (x * window).sum(dim=[1, 2], keepdim=True) / window.sum()) * window
-        total = total + torch.fft.fft2(x).abs().square().sum(0) / window.square().sum()
-        count += len(images)
-    assert isinstance(total, Tensor)
-    power = (total / count).numpy()
-    frequency = np.fft.fftfreq(len(power), 1 / len(power))
-    radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(int)
-    sums, counts = np.bincount(radius.ravel(), power.ravel()), np.bincount(radius.ravel())
-    return tuple((sums / counts)[1:len(power) // 2 + 1].tolist())
 
 
 def _floors(batches: Iterator[np.ndarray], count: int, reduced: Tensor, seed: int) -> dict[str, dict[str, Any]]:

@@ -13,8 +13,8 @@ from metrics.panel import pfd32
 from metrics.swd import swd
 from stylegan2_pipeline import difficulty
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.difficulty import Difficulty, describe_dataset, kind_of, radial_spectrum
-from stylegan2_pipeline.evaluation import real_images
+from stylegan2_pipeline.difficulty import Difficulty, describe_dataset, kind_of
+from stylegan2_pipeline.image_sets import real_order
 from stylegan2_pipeline.sample_data.write import write_samples
 
 
@@ -88,7 +88,7 @@ def test_floors_are_those_of_the_metrics(tmp_path):
     images = textures(21, 1, 32)
     dataset = archive(tmp_path, images)
     described = describe_dataset(dataset, seed=3)
-    shuffled = np.concatenate(list(real_images(dataset, 8, 3)))
+    shuffled = np.stack([dataset.image(int(i)) for i in real_order(dataset.n_raw, 3)])
     same = inputs(shuffled, shuffled, seed=3)
     swd_floor = swd(same, Request("swd", 100)).results["swd_floor"]
     pfd32_floor = pfd32(same, Request("pfd32", 100)).results["pfd32_floor"]
@@ -118,20 +118,6 @@ def test_large_sets_are_sampled_and_that_is_said(tmp_path, monkeypatch):
     described = describe_dataset(archive(tmp_path, textures(40, 1, 16)))
     assert (described.images, described.examined, described.pairs, described.variety_images) == (40, 20, 4, 15)
     assert described.floor_images == {"swd": 4, "pfd32": 10} and "20 of 40 images" in described.words
-
-
-def test_white_noise_has_its_variance_at_every_frequency():
-    noise = np.random.RandomState(0).normal(128, 20, [200, 1, 32, 32]).clip(0, 255).astype(np.uint8)
-    spectrum = radial_spectrum(iter([noise[:50], noise[50:]]))
-    assert len(spectrum) == 16 and spectrum[1:] == pytest.approx([400] * 15, rel=0.1)
-
-
-@pytest.mark.parametrize("cycles", [3, 7, 12])
-def test_a_wave_stands_at_its_frequency(cycles):
-    wave = 128 + 100 * np.sin(2 * np.pi * cycles * np.arange(32) / 32)
-    images = np.broadcast_to(wave.astype(np.uint8), [2, 3, 32, 32])
-    spectrum = radial_spectrum(iter([images.copy()]))
-    assert int(np.argmax(spectrum)) == cycles - 1 and max(spectrum) > 1e3 * spectrum[(cycles + 6) % 16]
 
 
 @pytest.mark.parametrize(("values", "kind"), [

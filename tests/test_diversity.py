@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+from image_sets import image_inputs
 
 from metrics import diversity
 from metrics.diversity import (
@@ -15,10 +16,15 @@ from metrics.diversity import (
     mean_pair_ms_ssim,
     mirrored,
     ms_ssim,
+    msssim,
     num_scales,
     two_nn_dimension,
+    vendi,
+    vendi_and_error,
     vendi_score,
 )
+from metrics.inputs import Request
+from torch_utils.errors import UserError
 
 
 def pictures(n, channels=1, size=64, seed=0):
@@ -187,3 +193,59 @@ def test_a_chain_of_small_steps_is_more_than_one_image():
     rows = torch.stack([angles.cos(), angles.sin()], dim=1)
     kept = distinct(rows, torch.zeros_like(rows), near=math.cos(math.radians(7)))
     assert kept.tolist() == [True, False] * 9
+
+
+def test_msssim_is_the_mean_of_generated_pairs_beside_that_of_real_ones():
+    real, fake = pictures(12, 3), pictures(9, 3, seed=1)
+    value = msssim(image_inputs(real, fake), Request("msssim", 8))
+    for end, images, pairs in (("", fake, 4), ("_real", real, 4)):
+        assert value.results[f"msssim{end}"] == pytest.approx(mean_pair_ms_ssim([images[:2 * pairs]])[0])
+        low, high = value.intervals[f"msssim{end}"]
+        assert low < value.results[f"msssim{end}"] < high
+    assert value.counts == {"real": 8, "fake": 8} and value.notes == ()
+    assert value.results["msssim_ratio"] == pytest.approx(value.results["msssim"] / value.results["msssim_real"])
+    with pytest.raises(UserError, match="--images"):
+        msssim(image_inputs(real, fake[:1]), Request("msssim", 8))
+
+
+def test_collapse_is_told_by_both_and_noise_too():
+    real, alike = pictures(60), (0.8 * pictures(1) + 0.2 * pictures(60, seed=1)).astype(np.uint8)
+    noise = np.random.RandomState(3).randint(0, 256, real.shape).astype(np.uint8)
+    few = pictures(3, seed=4).repeat(20, axis=0)[np.random.RandomState(5).permutation(60)]
+    for metric, images, words, above in (
+        (msssim, alike, "more alike", True), (msssim, noise, "less alike", False),
+        (vendi, few, "less varied", False), (vendi, noise, "more varied", True),
+    ):
+        value = metric(image_inputs(real, images), Request(metric.__name__, 60))
+        assert len(value.notes) == 1 and words in value.notes[0]
+        assert (value.results[f"{metric.__name__}_ratio"] > 1) == above
+        assert metric(image_inputs(real, pictures(60, seed=1)), Request(metric.__name__, 60)).notes == ()
+
+
+def test_vendi_is_that_of_correlations_at_equal_counts():
+    real, fake = pictures(12), pictures(9, seed=1)
+    value = vendi(image_inputs(real, fake), Request("vendi", 100))
+    for end, images in (("", fake), ("_real", real[:9])):
+        correlations = np.corrcoef(images.reshape(9, 1, 32, 2, 32, 2).mean(axis=(1, 3, 5)).reshape(9, -1))
+        eigenvalues = np.linalg.eigvalsh(correlations / 9)
+        assert value.results[f"vendi{end}"] == pytest.approx(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
+    assert value.counts == {"real": 9, "fake": 9}
+
+
+@pytest.mark.parametrize(("n", "d"), [(200, 20), (40, 60)])
+def test_error_of_vendi_is_the_spread_over_samples(n, d):
+    """40 samples of n rows; the spread itself is known to about a tenth."""
+    generator = torch.Generator().manual_seed(n)
+    scales = torch.arange(1, d + 1, dtype=torch.float64) ** -1.0
+    found = []
+    for _ in range(40):
+        x = torch.randn([n, d], generator=generator, dtype=torch.float64) * scales
+        found.append(vendi_and_error(x / x.norm(dim=1, keepdim=True)))
+    scores, errors = np.array(found).T
+    assert 0.7 < errors.mean() / np.log(scores).std(ddof=1) < 1.6
+
+
+def test_score_with_its_error_is_the_score():
+    for rows in (unit_rows(30, 20), unit_rows(10, 20), unit_rows(1, 5).expand(6, 5)):
+        assert vendi_and_error(rows)[0] == pytest.approx(vendi_score(rows))
+    assert vendi_and_error(unit_rows(1, 5).expand(6, 5))[1] == pytest.approx(0, abs=1e-9)

@@ -173,6 +173,13 @@ def test_images_of_other_size_or_channels_are_refused(other):
         measure(textures(4, 1, 32), textures(4, *other))
 
 
+def test_images_of_several_sizes_are_refused():
+    mixed = ArraySet(textures(4))
+    mixed.images = lambda count: iter([textures(2), textures(2, resolution=32)])
+    with pytest.raises(UserError, match="64x64 with 1 channels and 32x32 with 1 channels"):
+        swd(MetricInputs(mixed, mixed, {}.__getitem__), Request("swd", 4))
+
+
 def test_a_single_image_is_refused():
     with pytest.raises(UserError, match="--num"):
         measure(textures(4, resolution=16), textures(4, resolution=16), count=1)
