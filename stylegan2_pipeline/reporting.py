@@ -158,7 +158,9 @@ class RunLog:
         record = {**result, "cur_nimg": cur_nimg, "best": best}
         self._append(f"metric-{result['metric']}.jsonl", json_line(record))
         values: dict[str, float] = result["results"]
-        figures = "   ".join(f"{key} {value:.4g}" for key, value in values.items())
+        floors = (f"{key}{end}" for key in values for end in ("_floor", "_ratio") if key != result["metric"])
+        left_out = {f"{result['metric']}_floor", *floors}  # which are in the file
+        figures = "   ".join(f"{key} {value:.4g}" for key, value in values.items() if key not in left_out)
         self.print(f"{figures}   ({result['total_time_str']})" + ("   (best so far)" * best))
         named = {f"Metrics/{key}": value for key, value in values.items()}
         self._final |= named

@@ -12,7 +12,8 @@ class ArraySet(ImageSet):
 
     def __init__(self, images, detectors=None, batch=7, endless=False):
         super().__init__()
-        self.array, self.detectors, self.batch = images, detectors or {}, batch
+        self.array, self.batch = images, batch
+        self.detectors = {} if detectors is None else detectors
         self.size = None if endless else len(images)
 
     def images(self, count):

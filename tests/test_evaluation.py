@@ -178,7 +178,7 @@ def test_command_uses_the_labels_of_a_conditional_network(here):
     (["--network=net.pkl", "--metrics=swd"], ["--data is missing", "does not say"]),
     (["--network=moved.pkl", "--metrics=swd"], ["--data is missing", "gone.zip"]),
     (["--images=gray", "--data=d", "--metrics=pfd32"], ["16x16 gray", "16x16 RGB", "dataset_tool.py"]),
-    (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--offline"], ["inception", "https://", "STYLEGAN2_WEIGHTS"]),
+    (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--offline"], ["--offline", "https://", "--weights"]),
     (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--weights=no.pth"], ["--weights", "no.pth"]),
     (["--network=net.pkl", "--data=d", "--holdout=none"], ["--holdout", "none"]),
 ])  # fmt: skip
@@ -199,3 +199,20 @@ def test_help_loads_neither_torch_nor_numpy():
             "command.main(['-h'], standalone_mode=False); assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "--num" in out and "swd " in out and "fid50k_full" in out and "fetch" in out
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(here):
+    data = write_data(here / "data", n=14)
+    net = write_snapshot(here / "net.pkl")
+    results = []
+    for gpus in (1, 2):
+        folder = here / f"out{gpus}"
+        done = subprocess.run([sys.executable, "-m", "metrics", f"--network={net}", f"--data={data}", "--num=13",
+                               "--metrics=panel,memorization", "--batch=4", f"--gpus={gpus}", "--device=cpu",
+                               "--no-cache", f"--outdir={folder}"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        records = [json.loads(path.read_text()) for path in sorted(folder.glob("metric-*.jsonl"))]
+        assert [record["num_gpus"] for record in records] == [gpus] * 5
+        results.append([record["results"] for record in records])
+    assert results[0] == results[1]

@@ -83,11 +83,16 @@ def command(ctx: click.Context, **options: Any) -> None:
 
 def show(record: dict[str, Any], path: Path, files: list[Path]) -> None:
     """A result on the terminal: figures with their intervals, what they stand on, and what to keep in mind."""
-    width = max(map(len, record["results"]))
-    for key, value in record["results"].items():
-        interval = record["intervals"].get(key)
-        between = f"   [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
-        click.echo(f"{key:<{width}}  {value:.4f}{between}")
+    results = record["results"]
+    beside = {f"{key}{end}" for key in results for end in ("_floor", "_ratio")}
+    lines = {key: value for key, value in results.items() if key not in beside}
+    width = max(map(len, lines))
+    for key, value in lines.items():
+        low, high = record["intervals"].get(key) or (None, None)
+        between = f"[{low:.4f}, {high:.4f}]" if low is not None else ""
+        more = "".join(f"   {end} {results[f'{key}_{end}']:.4f}" for end in ("floor", "ratio")
+                       if f"{key}_{end}" in results)
+        click.echo(f"{key:<{width}}  {value:9.4f}  {between:<20}{more}".rstrip())
     counts = ", ".join(f"{count} {kind}" for kind, count in record["counts"].items())
     click.echo(f"  Images: {counts}. Time: {record['total_time_str']}.")
     for note in record["notes"]:
