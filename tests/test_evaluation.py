@@ -203,12 +203,12 @@ def test_help_loads_neither_torch_nor_numpy():
 
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(here):
-    data = write_data(here / "data", n=14)
+    data = write_data(here / "data", n=30)
     net = write_snapshot(here / "net.pkl")
     results = []
     for gpus in (1, 2):
         folder = here / f"out{gpus}"
-        done = subprocess.run([sys.executable, "-m", "metrics", f"--network={net}", f"--data={data}", "--num=13",
+        done = subprocess.run([sys.executable, "-m", "metrics", f"--network={net}", f"--data={data}", "--num=30",
                                "--metrics=panel,memorization", "--batch=4", f"--gpus={gpus}", "--device=cpu",
                                "--no-cache", f"--outdir={folder}"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
