@@ -35,7 +35,7 @@ class Published:
         return (Same(self.filename, self.nbytes, self.sha256), *self.also)
 
 
-# Sizes and hashes are those that many independent projects pin; of "heads" also those of the PyPI package lpips 0.1.4.
+# Sizes and hashes are those that many independent projects pin; of "lpips" also those of the PyPI package lpips 0.1.4.
 _INCEPTION = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _HEADS = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 
@@ -65,7 +65,7 @@ WEIGHTS = {published.name: published for published in (
         marks=(frozenset({"features.28.weight", "classifier.3.weight"}),)),
     Published(
         name="lpips",
-        title="heads of LPIPS 0.1 on VGG16 (path length)",
+        title="LPIPS 0.1, heads on VGG16 (path length)",
         url="https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/"
             "082bb24f84c091ea94de2867d34c4544f68e0963/lpips/weights/v0.1/vgg.pth",
         filename="lpips-v0.1-vgg.pth",

@@ -65,7 +65,7 @@ def locate(name: str, source: WeightsSource | None = None, download: bool = True
     for text in [*(f"Not used: {text}" for text in refused), f"Needed: {weights.title}, {weights.licence}"]:
         click.echo(text, err=True)
     download_file(weights.url, weights_dir() / weights.filename, nbytes=weights.nbytes, sha256=weights.sha256,
-                  remedy=_remedy(weights))
+                  remedy=_remedy(weights, "it some other way"))
     found = _kept(weights, [])
     assert found
     return found
@@ -195,12 +195,13 @@ def _damage(path: Path, error: Exception | None = None) -> str:
     return f"it is damaged or incomplete ({' '.join(str(error).split())[:150] or type(error).__name__})"
 
 
-def _described(weights: Published) -> str:
-    return f"{weights.url} ({weights.nbytes:,} bytes, SHA-256 {weights.sha256}, {weights.licence})"
+def _described(weights: Published, what: str = "") -> str:
+    return f"{what or weights.url} ({weights.nbytes:,} bytes, SHA-256 {weights.sha256}, {weights.licence})"
 
 
-def _remedy(weights: Published) -> str:
-    return f"Get {_described(weights)} and put it at {weights_dir() / weights.filename}, or name it with --weights."
+def _remedy(weights: Published, what: str = "") -> str:
+    return (f"Get {_described(weights, what)} and put it at {weights_dir() / weights.filename}, or name it with "
+            f"--weights.")
 
 
 def _remedies(name: str) -> str:

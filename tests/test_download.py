@@ -120,7 +120,7 @@ def test_a_server_that_begins_anew_and_never_ends_is_left(site, tmp_path):
 
 
 def test_nothing_is_kept_that_could_not_be_gone_on_with(site, tmp_path, capsys):
-    page = site.pages["/f"] = Page(DATA, etag='W/"1"', cuts=[200_000, *[0] * 20])
+    page = site.pages["/f"] = Page(DATA, etag='W/"1"', cuts=[200_000] * 20)
     with pytest.raises(UserError, match="Cannot download"):
         download(site.url("/f"), tmp_path / "f.bin")
     assert names(tmp_path) == [] and "are kept" not in capsys.readouterr().err

@@ -186,7 +186,7 @@ def test_a_file_is_what_its_tensors_say_unless_name_and_size_agree(site, tmp_pat
     path = tmp_path / "vgg.pth"  # as LPIPS calls its heads
     path.write_bytes(saved({"features.28.weight": torch.ones(1), "classifier.3.weight": torch.ones(1)}))
     assert locate("vgg16", WeightsSource((path,))).path == path
-    with pytest.raises(UserError, match="heads of LPIPS"):
+    with pytest.raises(UserError, match="weights of LPIPS"):
         locate("lpips", WeightsSource((path,), offline=True))
     assert locate("dinov2", WeightsSource((path,))).path == weights_dir() / "dino.pth"  # paths hold others: as without
 
@@ -253,3 +253,20 @@ def test_no_damage_ends_in_a_traceback(tmp_path, seed):
         read_state(file_of(tmp_path / "w.pth"))
     except UserError as error:
         assert "w.pth" in error.message
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_read_by_its_tensors_without_its_code(tmp_path):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.output = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 2, 3)}), torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.output(self.layers["conv"](x))
+
+    model = Model()
+    torch.jit.save(torch.jit.script(model), tmp_path / "renamed.pt")
+    found = locate("inception", WeightsSource((tmp_path / "renamed.pt",), offline=True))
+    assert not found.published
+    assert torch.equal(read_state(found)["layers.conv.weight"], model.layers["conv"].weight)
