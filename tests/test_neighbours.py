@@ -56,6 +56,16 @@ def test_counts_may_differ_and_edges_count_for_precision_alone():
         assert low <= getattr(wide, name) <= high
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "m"), [(100, 100), (200, 100), (100, 200)])
+def test_intervals_hold_the_expected_figures(n, m):
+    """Wilson's alone hold them in two thirds of draws where the other set is smaller."""
+    found = [prdc(points(n, 2 * seed), points(m, 2 * seed + 1, 0.4), 5) for seed in range(100)]
+    for name in ("precision", "recall", "density", "coverage"):
+        expected = np.mean([getattr(value, name) for value in found])
+        assert np.mean([low <= expected <= high for low, high in (value.intervals[name] for value in found)]) >= 0.85
+
+
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_is_the_plain_formulation(k):
     real, fake = points(30).numpy(), points(30, seed=1, shift=0.5).numpy()
