@@ -15,10 +15,14 @@ def counts_of(inputs: MetricInputs, request: Request, least: int) -> tuple[int, 
     return n, m
 
 
-def half_of(n: int, m: int, least: int) -> int:
-    """Images of each half of n real ones that are compared with each other, and as many of m generated ones; or 0."""
+def half_of(n: int, m: int, least: int, mirror: bool = False) -> int:
+    """Images of each half of n real ones that are compared with each other, and as many of m generated ones; or 0.
+
+    mirror: 0 with mirrored copies among the real images: an image in one half and its copy in the other are no two
+    samples, and would make the halves look more alike than the data is.
+    """
     half = min(n // 2, m)
-    return half if half >= least else 0
+    return half if half >= least and not mirror else 0
 
 
 def alarm(name: str) -> str:

@@ -57,21 +57,23 @@ def fid(inputs: MetricInputs, request: Request, detector: str = "inception", ddo
 
     <name>_floor is the distance of two disjoint halves of the real images, <name>_ratio that of as many generated
     images to one of the halves over it. Few images make a distance too large, by about c (1/n + 1/m) of n and m; the
-    floor tells c, and a note how much that is. The interval is about chance in both sets, not about that bias.
+    floor tells c, and a note how much that is. The interval is about chance in both sets, not about that bias. With
+    mirrored copies among the real images there is no floor.
     """
     n, m = counts_of(inputs, request, least=2)
     real, fake = Sample.of(inputs.real, detector, n), Sample.of(inputs.fake, detector, m)
     distance, errors = real.distance(fake, ddof), real.errors(fake)
-    results, notes = {request.name: distance}, []
-    if half := half_of(n, m, least=2):
+    results, notes, bias = {request.name: distance}, [], None
+    if half := half_of(n, m, 2, request.mirror):
         first, second = _halves(inputs.real, real, detector, half)
         generated = fake if half == m else Sample.of(inputs.fake, detector, half)
         floor, same_count = first.distance(second, ddof), first.distance(generated, ddof)
         results[f"{request.name}_floor"] = floor
         results[f"{request.name}_ratio"] = same_count / floor if floor else math.nan
-        notes += _bias_notes(n, m, floor * half / 2)
+        bias = floor * half / 2 * (1 / n + 1 / m)
         if same_count < floor and _beyond_chance(floor - same_count, first.errors(second), first.errors(generated)):
             notes.append(alarm(request.name))
+    notes = _bias_notes(n, m, bias) + notes
     about = {"estimator": _ESTIMATOR, "ddof": ddof, "standard_error_of_real": errors[0],
              "standard_error_of_generated": errors[1]}
     return MetricValue(results, {"real": n, "fake": m, "floor": half}, {request.name: interval(distance, errors)},
@@ -89,13 +91,15 @@ def _halves(images: ImageSet, whole: Sample, detector: str, half: int) -> tuple[
     return Sample(first, some), Sample(both.without(first), some)
 
 
-def _bias_notes(n: int, m: int, bias: float) -> list[str]:
-    """bias: the sum over two sets, times their number, of what few images add to the distance of halves of the data."""
+def _bias_notes(n: int, m: int, bias: float | None) -> list[str]:
+    """bias: what n real and m generated images would be apart if all were real; None where that is not known."""
     if min(n, m) >= FEW:
         return []
-    return [f"Of this distance about {bias * (1 / n + 1 / m):.3g} is bias: what {n} real and {m} generated images "
-            f"would have between them if all were real, by halves of the real ones. Compare it only with distances of "
-            f"as many images; a kernel distance (kid) has no such bias."]
+    size = ("Part of this distance is bias, what so few images" if bias is None else
+            f"Of this distance about {bias:.3g} is bias, judged by halves of the real images: what {n} real and {m} "
+            f"generated images")
+    return [f"{size} would be apart if all were real. Compare it only with distances of as many images; kernel "
+            f"distances (kid) have no such bias."]
 
 
 def _beyond_chance(difference: float, *errors: tuple[float, float]) -> bool:
@@ -124,7 +128,7 @@ def fid_inf(inputs: MetricInputs, request: Request, detector: str = "inception")
     about = {"estimator": f"{_ESTIMATOR}; line in 1/size through {POINTS} sizes", "ddof": 0, "sizes": sizes.tolist(),
              "distances": distances.tolist(), "standard_error": math.hypot(*errors)}
     return MetricValue(results, {"real": n, "fake": m}, {request.name: (value - half, value + half)},
-                       tuple(_notes_of_line(inputs, detector, n, m, real)), about)
+                       tuple(_notes_of_line(inputs, request, detector, real, m)), about)
 
 
 def _subset(count: int, size: int, seed: int, number: int) -> Tensor:
@@ -163,15 +167,15 @@ def _errors_of_line(real: Sample, fake: Sample, subsets: list[Tensor], weights: 
             float(scatter.sqrt() * weights.norm()))
 
 
-def _notes_of_line(inputs: MetricInputs, detector: str, n: int, m: int, real: Sample) -> list[str]:
-    notes = []
+def _notes_of_line(inputs: MetricInputs, request: Request, detector: str, real: Sample, m: int) -> list[str]:
+    notes, n = [], real.moments.count
     if m // 2 < FIRST_POINT:
         notes.append(f"{m} generated images are few to follow the distance from: it falls along a line in 1/size from "
                      f"about {FIRST_POINT} on, of which there should be twice as many.")
     if n < FEW:
-        half = n // 2
-        first, second = _halves(inputs.real, real, detector, half)
-        bias = first.distance(second) * half / 2 / n
-        notes.append(f"The bias of the {n} real images, about {bias:.3g}, is left in it: only the number of generated "
-                     f"images is followed to infinity.")
+        half = half_of(n, n, 2, request.mirror)
+        halves = _halves(inputs.real, real, detector, half) if half else None
+        size = f", about {halves[0].distance(halves[1]) * half / 2 / n:.3g}," if halves else ""
+        notes.append(f"The bias of the {n} real images{size} is left in it: only the number of generated images is "
+                     f"followed to infinity.")
     return notes

@@ -36,7 +36,7 @@ def kid(inputs: MetricInputs, request: Request, detector: str = "inception") -> 
     # The mean of all images' pairs has an error, and so has the choice of subsets of them.
     error = math.hypot(standard_error(real, fake, inputs.device), std / math.sqrt(len(found)))
     results = {request.name: value, f"{request.name}_std": std}
-    if half := half_of(n, m, least=2):
+    if half := half_of(n, m, 2, request.mirror):
         floor = subset_distances(real[:half], real[half:2 * half], draws(half, half, inputs.seed), inputs.device)
         results[f"{request.name}_floor"] = float(floor.mean())
     size = min(n, m, SUBSET_SIZE)

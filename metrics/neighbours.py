@@ -75,7 +75,7 @@ def _compare(inputs: MetricInputs, request: Request, detector: str, k: int, meas
     found = with_intervals(measure, real, fake, k, inputs.device)
     results = {f"{request.name}_{name}": value for name, (value, _) in found.items()}
     floor: dict[str, Figure] = {}
-    if half := half_of(n, m, least=k + 1):
+    if half := half_of(n, m, k + 1, request.mirror):
         floor = measure(real[:half], real[half:2 * half], k, inputs.device)
         same_count = measure(real[:half], fake[:half], k, inputs.device)
         for name, (value, _) in floor.items():

@@ -83,9 +83,26 @@ def test_batches_do_not_matter():
 def test_bias_of_few_images_is_told_and_about_right():
     """Both sets are alike, so that all of the distance is bias."""
     found = [measure(rows(300, 2 * i), rows(200, 2 * i + 1)) for i in range(20)]
-    assert all("is bias" in value.notes[0] and "300 real and 200 generated" in value.notes[0] for value in found)
+    assert all("300 real and 200 generated images would be" in value.notes[0] for value in found)
     told = np.mean([float(value.notes[0].split()[4]) for value in found])
     assert told == pytest.approx(np.mean([value.results["fid50k_full"] for value in found]), rel=0.15)
+
+
+def test_mirrored_copies_leave_no_halves_to_compare():
+    """A copy and its image are no two samples; the bias is warned of all the same."""
+    inputs = feature_inputs(rows(100), rows(100, 1))
+    value = fid(inputs, Request("fid50k", 50000, mirror=True))
+    assert set(value.results) == {"fid50k"} and value.counts["floor"] == 0
+    assert value.notes[0].startswith("Part of this distance is bias")
+    assert "bias of the 100 real images is left" in fid_inf(inputs, Request("fid_inf", 100, mirror=True)).notes[-1]
+
+
+def test_more_of_everything_moves_the_distance():
+    """Collapse to a few images, blurred features, shifted ones: each is further away than chance allows."""
+    real, fake = rows(400), rows(400, 1)
+    plain = measure(real, fake).intervals["fid50k_full"][1]
+    for worse in (fake[:5].repeat(80, axis=0), fake * 0.5, fake + 0.5):
+        assert measure(real, worse).intervals["fid50k_full"][0] > plain
 
 
 def test_many_images_need_no_warning(monkeypatch):
