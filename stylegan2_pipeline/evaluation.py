@@ -31,15 +31,22 @@ class Evaluation:
     measure() gives the record of metrics.table.compute, and the value with what the record does not hold.
     """
 
-    def __init__(self, inputs: MetricInputs, mirrored: MetricInputs | None = None, mirror: str = "auto") -> None:
-        self.inputs, self._mirrored, self._mirror = inputs, mirrored, mirror
+    def __init__(self, inputs: MetricInputs, detectors: Detectors, mirrored: MetricInputs | None = None,
+                 mirror: str = "auto") -> None:
+        self.inputs, self._detectors, self._mirrored, self._mirror = inputs, detectors, mirrored, mirror
 
     def prepare(self, names: Sequence[Name]) -> None:
         if isinstance(self.inputs.fake, GeneratedImages):
             self.inputs.fake.prefetch(plan(names))
 
     def measure(self, name: Name) -> tuple[dict[str, Any], MetricValue]:
-        return compute(name, self.inputs, self._mirrored, self._mirror)
+        record, value = compute(name, self.inputs, self._mirrored, self._mirror)
+        files = [self._detectors.weights(file) for file in name.kind.weights]
+        record["weights"] = {file.name: {"sha256": file.sha256, "published": file.published} for file in files}
+        if others := [file.path.name for file in files if not file.published]:
+            record["notes"].append(f"{', '.join(others)}: not the published weights of {name.text}, so its figures "
+                                   f"compare with nothing published.")
+        return record, value
 
 
 def evaluation_of(
@@ -85,7 +92,7 @@ def evaluation_of(
             num_gpus=distributed.world_size() if pool else 1, trained_mirror=trained_mirror, about=about)
 
     fake = GeneratedImages(own_pool, detectors, dataset.image_shape, watch)
-    return Evaluation(inputs(False), inputs(True), mirror)
+    return Evaluation(inputs(False), detectors, inputs(True), mirror)
 
 
 def digest_of(dataset: ImageDataset, cache: StatisticsCache | None) -> str:

@@ -35,6 +35,8 @@ class StoredImages(ImageSet):
     name `shared`.
     """
 
+    size: int
+
     def __init__(self, read: Callable[[int], np.ndarray], names: Sequence[str], detectors: Detectors, *, seed: int,
                  batch: int, mirror: bool = False, key: Mapping[str, Any] | None = None, watch: Progress | None = None,
                  cache: StatisticsCache | None = None, pool: ImagePool | None = None, shared: str = "") -> None:

@@ -8,7 +8,7 @@ from stylegan2_pipeline.config import TrainConfig
 
 
 class Shared(Protocol):
-    """Work that num_gpus processes do together, each on a device of this type. run_dir: where a run saves its states."""
+    """Work that num_gpus processes do together, each on a device of this type. run_dir: where states are saved."""
 
     @property
     def num_gpus(self) -> int: ...

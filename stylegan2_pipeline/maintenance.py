@@ -126,7 +126,7 @@ class Maintenance:
         self.checkup.note_metric(result | {"cur_nimg": trainer.cur_nimg})
         best = name.text == self.config.best_metric and self.checkup.is_best(name.text)
         self.log.metric(result, trainer.cur_nimg, best)
-        self._tell_notes(value.notes)
+        self._tell_notes(result["notes"])
         if value.details is not None:
             write_findings(value.details, self.run_dir / name.text)
         if best and self.snapshot is not None:

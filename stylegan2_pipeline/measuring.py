@@ -156,7 +156,7 @@ def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:
     """One set of images against another."""
     assert asked.images is not None
     if asked.data is None:
-        raise UserError("--data is missing: give the images, a zip or folder, that those of --images are compared with.")
+        raise UserError("--data is missing: give the zip or folder that the images are compared with.")
     reals, fakes = Archive(asked.data, "--data"), Archive(asked.images, "--images")
     _check_alike(reals, fakes, asked.names)
     digest = archive_digest(reals)
@@ -169,7 +169,7 @@ def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:
                             holdout=_holdout(asked, detectors), about=about)
 
     fake = _stored(fakes, asked, detectors)
-    return Evaluation(inputs(False), inputs(True), asked.mirror)
+    return Evaluation(inputs(False), detectors, inputs(True), asked.mirror)
 
 
 def _stored(archive: Archive, asked: Asked, detectors: Detectors, mirror: bool = False,

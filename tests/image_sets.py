@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from metrics.detectors.base import Detector
+from metrics.detectors.registry import Detectors
 from metrics.inputs import ImageSet, MetricInputs
 
 
@@ -33,7 +34,8 @@ class FeatureSet(ImageSet):
 
     def __init__(self, rows, batch=50):
         super().__init__()
-        self.rows, self.batch = {name: torch.as_tensor(np.asarray(value)).float() for name, value in rows.items()}, batch
+        self.rows = {name: torch.as_tensor(np.asarray(value)).float() for name, value in rows.items()}
+        self.batch = batch
         self.size = len(next(iter(self.rows.values())))
 
     def images(self, count):
@@ -52,17 +54,10 @@ def feature_inputs(real, fake, detector="inception", module=None, **kwargs):
 
 def image_inputs(real, fake, **kwargs):
     """MetricInputs of two arrays of uint8 images [N,C,H,W], with the detectors that need no files."""
-    from metrics.detectors.registry import open_detector
-
-    opened = {}
-
-    def detector(name):
-        if name not in opened:
-            opened[name] = open_detector(name, torch.device("cpu"))
-        return opened[name]
+    detectors = Detectors(torch.device("cpu"))
 
     class Lazy(dict):
         def __missing__(self, name):
-            return detector(name)
+            return detectors(name)
 
-    return MetricInputs(ArraySet(real, Lazy()), ArraySet(fake, Lazy()), detector, **kwargs)
+    return MetricInputs(ArraySet(real, Lazy()), ArraySet(fake, Lazy()), detectors, **kwargs)

@@ -23,7 +23,8 @@ class Counting(Detectors):
         self.digest = digest
 
     def __call__(self, name):
-        functions = {"mean": lambda x: x.float().mean(dim=[2, 3]), "corner": lambda x: x[:, :1, 0, :2].flatten(1).float()}
+        functions = {"mean": lambda x: x.float().mean(dim=[2, 3]),
+                     "corner": lambda x: x[:, :1, 0, :2].flatten(1).float()}
 
         def rows(images):
             self.seen += len(images)
@@ -153,7 +154,8 @@ def test_many_generated_images_pass_once_for_several_detectors(monkeypatch):
 
 
 def test_features_do_not_depend_on_the_batch():
-    np.testing.assert_array_equal(generated(batch=5)[0].features("mean", 12), generated(batch=4)[0].features("mean", 12))
+    rows = [generated(batch)[0].features("mean", 12) for batch in (4, 5)]
+    np.testing.assert_array_equal(*rows)
 
 
 def test_features_beyond_the_limit_stream_through(monkeypatch):

@@ -26,7 +26,8 @@ def test_a_result_records_what_it_depends_on():
     assert result["num_gpus"] == 1 and result["snapshot_pkl"] == "network.pkl" and result["seed"] == 3
     assert result["counts"]["fake"] == 16 and result["mirror"] == "off"
     assert result["data_digest"] == "abc" and result["truncation_psi"] == 1.0
-    assert result["detectors"]["pixels32"]["name"] == "pixels32" and result["detectors"]["pixels32"]["layer"] == "pixels"
+    found = result["detectors"]["pixels32"]
+    assert found["name"] == "pixels32" and found["layer"] == "pixels"
     assert {"python", "torch", "numpy"} <= set(result["versions"]) and result["total_time_str"]
 
 

@@ -1,6 +1,6 @@
 """Detectors by name, opened when first asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -8,48 +8,52 @@ import torch
 from torch import Tensor
 
 from metrics.detectors.base import Detector
-from metrics.detectors.pixels32 import open_pixels32
+from metrics.weights import WeightsFile, WeightsSource, locate
 
 if TYPE_CHECKING:
     from metrics.detectors.lpips import LPIPS
-    from metrics.weights import WeightsFile, WeightsSource
-
-
-def open_detector(name: str, device: torch.device, source: "WeightsSource | None" = None) -> Detector:
-    """Raises UserError where its weights cannot be had."""
-    if name == "pixels32":
-        return open_pixels32(device)
-    if name == "random_v1":
-        from metrics.detectors.random_features import open_random_features
-        return open_random_features(device)
-    from metrics.weights import locate
-    return _opener(name)(locate(name, source), device)
-
-
-def _opener(name: str) -> "Callable[[WeightsFile, torch.device], Detector]":
-    if name == "inception":
-        from metrics.detectors.inception import open_inception
-        return open_inception
-    if name == "vgg16":
-        from metrics.detectors.vgg16 import open_vgg16
-        return open_vgg16
-    assert name == "dinov2", name
-    from metrics.detectors.dinov2 import open_dinov2
-    return open_dinov2
 
 
 class Detectors:
-    """The detectors of one process, each opened once, and the LPIPS distance; on one device."""
+    """The detectors of one process, each opened once, and the LPIPS distance; on one device.
 
-    def __init__(self, device: torch.device, source: "WeightsSource | None" = None) -> None:
+    Networks are imported when they are opened: most measurements want one of them or none.
+    """
+
+    def __init__(self, device: torch.device, source: WeightsSource | None = None) -> None:
         self.device, self.source = device, source
         self._opened: dict[str, Detector] = {}
-        self._lpips: "LPIPS | None" = None
+        self._lpips: LPIPS | None = None
+        self._files: dict[str, WeightsFile] = {}
 
     def __call__(self, name: str) -> Detector:
+        """Raises UserError where its weights cannot be had."""
         if name not in self._opened:
-            self._opened[name] = open_detector(name, self.device, self.source)
+            self._opened[name] = self._open(name)
         return self._opened[name]
+
+    def weights(self, name: str) -> WeightsFile:
+        """The file of weights. Raises UserError where it cannot be had."""
+        if name not in self._files:
+            self._files[name] = locate(name, self.source)
+        return self._files[name]
+
+    def _open(self, name: str) -> Detector:
+        if name == "pixels32":
+            from metrics.detectors.pixels32 import open_pixels32
+            return open_pixels32(self.device)
+        if name == "random_v1":
+            from metrics.detectors.random_features import open_random_features
+            return open_random_features(self.device)
+        if name == "inception":
+            from metrics.detectors.inception import open_inception
+            return open_inception(self.weights(name), self.device)
+        if name == "vgg16":
+            from metrics.detectors.vgg16 import open_vgg16
+            return open_vgg16(self.weights(name), self.device)
+        assert name == "dinov2", name
+        from metrics.detectors.dinov2 import open_dinov2
+        return open_dinov2(self.weights(name), self.device)
 
     def rows(self, name: str, images: Tensor) -> Tensor:
         """[N,D] float32, on the device, of uint8 images [N,C,H,W]; in full float32 whatever training is set to."""
@@ -64,8 +68,7 @@ class Detectors:
         """The distance behind path length. Raises UserError where its weights cannot be had."""
         if self._lpips is None:
             from metrics.detectors.lpips import open_lpips
-            from metrics.weights import locate
-            self._lpips = open_lpips(locate("vgg16", self.source), locate("lpips", self.source), self.device)
+            self._lpips = open_lpips(self.weights("vgg16"), self.weights("lpips"), self.device)
         return self._lpips
 
 

@@ -29,13 +29,13 @@ def weights_options(command: Any) -> Any:
                                                "training-runs]")
 @click.option("--images", type=FOLDER, metavar="PATH", help="Compare these images, a zip or folder, instead of a "
                                                             "network's.")
-@click.option("--data", metavar="PATH", help="Real images: a zip or folder.  [default: what the network was trained on]")
+@click.option("--data", metavar="PATH", help="Real images: a zip or folder.  [default: the network's training data]")
 @click.option("--metrics", default="panel", metavar="NAMES", help="What to measure, separated by commas.")
 @click.option("--num", type=click.IntRange(min=2), help="Generated images.  [default: the metric's own number]")
 @click.option("--seed", type=int, default=0, help="Of latents, noise, labels and the metric's own draws.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi; published figures are at 1.")
 @click.option("--mirror", type=click.Choice(["auto", "on", "off"]), default="auto",
-              help="Mirrored copies among the real images; auto: only for the older names without _full, as in training.")
+              help="Mirrored copies among the real images; auto: as in training, for older names without _full.")
 @click.option("--holdout", type=FOLDER, metavar="PATH",
               help="Images of the same kind that were not trained on, of other patients: for memorization.")
 @weights_options

@@ -27,7 +27,7 @@ PROBABILITY = FiniteRange(0, 1)
 @click.option("--snap", type=POSITIVE_INT, default=50, help="Ticks between snapshots.")
 @click.option("--tick", type=POSITIVE, default=4.0, metavar="KIMG", help="Thousands of images between status lines.")
 @click.option("--metrics", default="panel", metavar="NAMES",
-              help="Measured at each snapshot: panel (needs no weights), fid50k_full, ..., none; `stylegan2 metrics -h`.")
+              help="Measured at each snapshot: panel, fid50k_full, ..., none; see `stylegan2 metrics -h`.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the resolved settings as JSON and stop.")
 # Going on, saving, trouble.
