@@ -52,7 +52,8 @@ def as_document(findings: Findings) -> dict[str, Any]:
         "settings": dict(findings.about),
         "threshold": asdict(findings.limit),
         "weaker": findings.weaker,
-        "planted": [{"disguise": name, "planted": planted, "found": found} for name, planted, found in findings.control],
+        "planted": [{"disguise": name, "planted": planted, "found": found}
+                    for name, planted, found in findings.control],
         "distances": {"generated": [pair.distance for pair in findings.pairs], "unseen": findings.unseen.tolist(),
                       "planted": findings.planted.tolist()},
         "flagged": [asdict(pair) for pair in findings.flagged],
@@ -79,9 +80,10 @@ def _row(pair: Pair) -> list[Any]:
 
 def flagged_list(findings: Findings) -> str:
     """The generated images to leave out, one a line, the nearest first; the head says what they are."""
-    head = (f"# Generated images nearer to a training image than {100 * findings.limit.expected:.2g} % of images that "
-            f"were never trained on: leave them out of what is given away.\n# That some are here is chance; "
-            f"that others are not does not show that nobody can be recognised in them.\n")
+    chance = len(findings.pairs) * findings.limit.expected
+    head = (f"# Generated images nearer to a training image than the threshold, to be left out of what is given away:\n"
+            f"# {len(findings.flagged)}, where {chance:.1f} would be by chance. Not being listed does not mean that "
+            f"nobody can be recognised.\n")
     return head + "".join(f"{pair.fake_name}\n" for pair in findings.flagged)
 
 

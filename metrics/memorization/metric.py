@@ -1,5 +1,6 @@
 """The metric: how many generated images are copies of training images, and how well copies would have been seen."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -105,7 +106,8 @@ def _comparisons(measured: _Measured, found: Comparison, seed: int) -> None:
     members, others = found.member_distances, found.other_distances
     all_of_them = inference(members, others, seed)
     measured.add("mia_auc", all_of_them.auc, all_of_them.auc_interval)
-    measured.add("mia_tpr", all_of_them.tpr, all_of_them.tpr_interval)
+    if math.isfinite(all_of_them.tpr):
+        measured.add("mia_tpr", all_of_them.tpr, all_of_them.tpr_interval)
     for key, distances in (("mia_control_train", members), ("mia_control_unseen", others)):
         half = inference(distances[::2], distances[1::2], seed)
         measured.add(key, half.auc, half.auc_interval)

@@ -75,7 +75,8 @@ def thumbnails(batches: Iterable[np.ndarray], device: torch.device) -> Thumbnail
     """Of uint8 images [n,C,H,W]; alpha stays as a channel beside the colour, which is multiplied by it."""
     grids, digests = [], []
     for batch in batches:
-        digests += [hashlib.sha256(image.tobytes()).digest() for image in np.ascontiguousarray(batch)]
+        batch = np.ascontiguousarray(batch)
+        digests += [hashlib.sha256(image).digest() for image in batch]
         x = premultiplied(torch.from_numpy(batch).to(device).float())
         grids.append(smooth(F.adaptive_avg_pool2d(x, grid_side(*x.shape[2:]))).add_(0.5).to(torch.uint8).cpu())
     return Thumbnails(torch.cat(grids), tuple(digests), torch.arange(len(digests)))

@@ -73,17 +73,16 @@ def distance_chart(findings: Findings) -> Chart:
     middles = ((edges[:-1] + edges[1:]) / 2).tolist()
     fake = shares(np.array([pair.distance for pair in findings.pairs]), edges).tolist()
     unseen = shares(findings.unseen, edges).tolist()
-    planted = shares(findings.planted, edges).tolist()
     tau = findings.limit.tau
     name = "training images left out" if findings.weaker else "holdout images"
     return Chart("Distance to the nearest training image", [
         Line("generated images", list(zip(middles, fake, strict=True)), 0),
         Line(name, list(zip(middles, unseen, strict=True)), 5, dashed=True),
         Line("threshold", [(tau, 0.0), (tau, max(*fake, *unseen))], 2),
-    ], x_name="distance", log=False, note=f"Per cent of images. {_planted_words(planted, findings)}")
+    ], x_name="distance", log=False, note=f"Per cent of images. {_planted_words(findings)}")
 
 
-def _planted_words(planted: list[float], findings: Findings) -> str:
+def _planted_words(findings: Findings) -> str:
     low, middle, high = (float(np.quantile(findings.planted, q)) for q in (0.0, 0.5, 1.0))
     return f"Planted copies lie at {short(low)} to {short(high)}, half of them below {short(middle)}."
 

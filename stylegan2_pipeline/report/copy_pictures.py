@@ -16,7 +16,8 @@ SHOWN_NAME = 46      # letters of a name; of a longer one the end is shown
 BINS = 50
 PAPER, INK, SOFT, LINE = "#ffffff", "#1d2329", "#59636e", "#d5dae0"
 FAKE, UNSEEN, COPIES = "#0072b2", "#8a939c", "#d55e00"
-COLUMNS = ("generated", "nearest in the data,\nmoved to match", "difference, brightness\nand contrast matched", "next other image\nin the data")
+COLUMNS = ("generated", "nearest in the data,\nmoved to match", "difference, brightness\nand contrast matched",
+           "next other image\nin the data")
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -112,7 +113,7 @@ def _write_pair(draw: ImageDraw.ImageDraw, x: int, y: int, pair: Pair) -> None:
     kind = ("copy", COPIES) if pair.repeated else ("near", FAKE) if pair.flagged else ("not flagged", SOFT)
     draw.text((x, y + 2), kind[0], fill=kind[1], font=font(17))
     lines = [ended(pair.fake_name), f"in the data: {ended(pair.real_name)}", f"moved: {moved(pair)}",
-             f"distance {pair.distance:.3f}, {short(pair.nndr)} of that to the next 50",
+             f"distance {pair.distance:.3f}, {pair.nndr:.2f} of that to the next 50",
              f"correlation {pair.correlation:.3f}, MS-SSIM {pair.similarity:.3f}",
              f"next: {ended(pair.second_name)}" if pair.second is not None else ""]
     for i, words in enumerate(lines):
