@@ -61,7 +61,7 @@ def damaged(train: np.ndarray, held_out: np.ndarray) -> Iterator[tuple[str, np.n
     yield "checkerboard, +-10", _uint8(x + board)
     yield "warped", _uint8(np.stack([_warped(image, random) for image in x]))
     yield "collapse to 20", held_out[random.randint(20, size=len(held_out))]
-    yield "training copies, noise 8", _uint8(train + 8 * random.randn(*x.shape))
+    yield "training copies, noise 2", _uint8(train + 2 * random.randn(*x.shape))
 
 
 def _uint8(x: np.ndarray) -> np.ndarray:

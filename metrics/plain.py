@@ -38,15 +38,15 @@ def tone(inputs: MetricInputs, request: Request) -> MetricValue:
 
 
 def spectrum(inputs: MetricInputs, request: Request) -> MetricValue:
-    """Root mean square difference of the mean radial power spectra, in decibels, over 1..R/2 cycles per width.
+    """Root mean square difference of the mean radial power spectra, in decibels, over all frequencies.
 
-    Key <name>_fine: the mean difference over the finest octave; below 0 is blur, above 0 noise or artefacts of
-    upsampling (Durall et al. 2020). Further keys _floor, _ratio. It is blind to all that leaves the power where it is,
-    above all to layout. Images that are not square are cropped to the square in the middle.
+    Key <name>_fine: the mean difference over periods below 4 pixels; less than 0 is blur, more is noise or artefacts
+    of upsampling (Durall et al. 2020). Further keys _floor, _ratio. It is blind to all that leaves the power where it
+    is, above all to layout. Images that are not square are cropped to the square in the middle.
     """
     real, fake, value = _compare(inputs, request, radial_spectra, _spectrum_distance, "rms of decibels")
-    decibels = _decibels(real, fake)
-    value.results[f"{request.name}_fine"] = float(decibels[len(decibels) // 2:].mean())
+    fine = math.ceil(real.shape[1] / math.sqrt(8))  # places of R/4 cycles and more, of R/sqrt(2)
+    value.results[f"{request.name}_fine"] = float(_decibels(real, fake)[fine:].mean())
     return value
 
 
@@ -57,10 +57,10 @@ def _compare(inputs: MetricInputs, request: Request, summary: Summary, distance:
     n = min(n, request.count)  # a mean is not known much better from more
     real, fake = _summaries(inputs.real, n, summary, request.name), _summaries(inputs.fake, m, summary, request.name)
     if real.shape[1] != fake.shape[1]:
-        raise UserError(f"{request.name} compares images of one size; the real ones have {2 * real.shape[1]} pixels a "
-                        f"side, the others {2 * fake.shape[1]}. Convert them with dataset_tool.py --resolution.")
+        raise UserError(f"{request.name} compares images of one size; the real ones have {real.shape[1]} frequencies, "
+                        f"the others {fake.shape[1]}. Convert them with dataset_tool.py --resolution.")
     results = {request.name: distance(real, fake)}
-    if half := half_of(n, m, least=1):
+    if half := half_of(n, m, least=1, mirror=request.mirror):
         floor = distance(real[:half], real[half:2 * half])
         results[f"{request.name}_floor"] = floor
         results[f"{request.name}_ratio"] = distance(real[:half], fake[:half]) / floor if floor else math.nan
@@ -89,8 +89,9 @@ def _moments(found: Tensor) -> tuple[float, float]:
 
 
 def radial_spectra(images: np.ndarray) -> Tensor:
-    """Power [N, R//2], float64, of the luminance of uint8 images [N,C,H,W] at 1..R//2 cycles per width R = min(H, W),
-    averaged over directions; white noise of variance v has v everywhere.
+    """Power [N,F], float64, of the luminance of uint8 images [N,C,H,W] at 1, 2, ... cycles per width R = min(H, W),
+    averaged over directions; white noise of variance v has v everywhere. The last are those of the corners of the
+    spectrum, R/sqrt(2), where checkerboards are.
 
     Images have their mean taken off and are faded out to the borders (Hann), or these would cross the spectrum. The
     mean takes some of what is at 1 cycle with it.
@@ -103,13 +104,15 @@ def radial_spectra(images: np.ndarray) -> Tensor:
     frequency = torch.fft.fftfreq(x.shape[-1], 1 / x.shape[-1], dtype=torch.float64)
     radius = torch.hypot(frequency[:, None], frequency).round().long().flatten()
     sums = torch.zeros([len(x), int(radius.max()) + 1], dtype=torch.float64).index_add_(1, radius, power.flatten(1))
-    return (sums / radius.bincount())[:, 1:x.shape[-1] // 2 + 1]
+    return (sums / radius.bincount())[:, 1:]
 
 
 def radial_spectrum(batches: Iterable[np.ndarray]) -> tuple[float, ...]:
-    """The mean of radial_spectra over all images of the batches."""
-    found = torch.cat([radial_spectra(batch) for batch in batches])
-    return tuple(found.mean(0).tolist())
+    """The mean of radial_spectra over square images [N,C,R,R] in batches, at 1..R/2 cycles: those of all directions."""
+    found = []
+    for batch in batches:
+        found.append(radial_spectra(batch)[:, :batch.shape[-1] // 2])
+    return tuple(torch.cat(found).mean(0).tolist())
 
 
 def _square(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics.counts import counts_of, half_of
 from metrics.inputs import MetricInputs, MetricValue, Request
 from metrics.one_size import one_size
 from torch_utils.errors import UserError
@@ -37,21 +38,19 @@ def swd(inputs: MetricInputs, request: Request) -> MetricValue:
 
     <name>_floor is the distance between two disjoint halves of the real images, <name>_ratio the distance of a
     generated and a real half over it: near 1 when generated images are as close to the data as the data is to itself.
+    With mirrored copies among the real images there is neither.
     Raises UserError for fewer than 2 images, and for images that have no pyramid or not the same one.
     """
-    n = min(inputs.num_real, request.real_most or inputs.num_real, inputs.num_fake(request.count))
-    if n < 2:
-        raise UserError(f"{request.name} compares at least 2 images with as many; got {n}. Raise --num or give more "
-                        f"--data.")
+    n = min(counts_of(inputs, request, least=2))
     real = patches_of(inputs.real.images(n), n, inputs.device, inputs.seed)
     fake = patches_of(inputs.fake.images(n), n, inputs.device, inputs.seed, like=real)
     levels = distances(real, fake, inputs.device, inputs.seed)
-    half = n // 2
-    halves = rows(real, 0, half), rows(real, half, 2 * half), rows(fake, 0, half)
-    floor = _mean(distances(halves[0], halves[1], inputs.device, inputs.seed))
-    same_count = _mean(distances(halves[0], halves[2], inputs.device, inputs.seed))
     results = {request.name: _mean(levels)} | {f"{request.name}_{res}": value for res, value in levels.items()}
-    results |= {f"{request.name}_floor": floor, f"{request.name}_ratio": same_count / floor if floor else math.nan}
+    if half := half_of(n, n, least=1, mirror=request.mirror):
+        first, second, generated = rows(real, 0, half), rows(real, half, 2 * half), rows(fake, 0, half)
+        floor = _mean(distances(first, second, inputs.device, inputs.seed))
+        same_count = _mean(distances(first, generated, inputs.device, inputs.seed))
+        results |= {f"{request.name}_floor": floor, f"{request.name}_ratio": same_count / floor if floor else math.nan}
     about = {"estimator": "sliced Wasserstein, thousandths", "patches": PATCHES_PER_IMAGE, "patch": PATCH,
              "directions": REPEATS * DIRECTIONS}
     return MetricValue(results, {"real": n, "fake": n, "floor": half}, about=about)

@@ -154,6 +154,8 @@ def test_counts_are_equal_and_told():
     few = swd(inputs(textures(9, resolution=16), textures(9, resolution=16, seed=1)), Request("swd3", 9, real_most=3))
     assert few.counts == {"real": 3, "fake": 3, "floor": 1}
     assert list(few.results) == ["swd3", "swd3_16", "swd3_floor", "swd3_ratio"]
+    mirrored = swd(inputs(textures(9, resolution=16), textures(6, resolution=16)), Request("swd", 6, mirror=True))
+    assert list(mirrored.results) == ["swd", "swd_16"] and mirrored.counts["floor"] == 0
 
 
 def test_images_smaller_than_the_smallest_level_are_one_level():
