@@ -16,7 +16,9 @@ from torch_utils.seeding import derive_seed
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
+FLOOR_SUBSETS = 20
 LEAST = 4
+ALARM = 3  # standard errors below 0 beyond which chance is no explanation
 GROUPS = 20
 GROUPED = 4000  # images at most that the groups are made of
 Draws = Iterable[tuple[Tensor, Tensor]]  # numbers of real and of generated images
@@ -37,21 +39,22 @@ def kid(inputs: MetricInputs, request: Request, detector: str = "inception") -> 
     error = math.hypot(standard_error(real, fake, inputs.device), std / math.sqrt(len(found)))
     results = {request.name: value, f"{request.name}_std": std}
     if half := half_of(n, m, 2, request.mirror):
-        floor = subset_distances(real[:half], real[half:2 * half], draws(half, half, inputs.seed), inputs.device)
+        subsets = draws(half, half, inputs.seed, FLOOR_SUBSETS)
+        floor = subset_distances(real[:half], real[half:2 * half], subsets, inputs.device)
         results[f"{request.name}_floor"] = float(floor.mean())
     size = min(n, m, SUBSET_SIZE)
     interval = value - Z * error, value + Z * error
     about = {"estimator": "unbiased, float64", "kernel": "(x.y/D + 1)^3", "subsets": len(found), "subset_size": size,
              "standard_error": error}
-    notes = (alarm(request.name),) if interval[1] < 0 else ()
+    notes = (alarm(request.name),) if value < -ALARM * error else ()
     return MetricValue(results, {"real": n, "fake": m, "floor": half}, {request.name: interval}, notes, about)
 
 
-def draws(n: int, m: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def draws(n: int, m: int, seed: int, subsets: int = SUBSETS) -> Iterator[tuple[Tensor, Tensor]]:
     """Random subsets of equal size of n real and m generated images, without repeats; one pair where it takes all."""
     size = min(n, m, SUBSET_SIZE)
     generator = torch.Generator().manual_seed(derive_seed(seed, "kid"))
-    for _ in range(SUBSETS if max(n, m) > size else 1):
+    for _ in range(subsets if max(n, m) > size else 1):
         yield torch.randperm(n, generator=generator)[:size], torch.randperm(m, generator=generator)[:size]
 
 
