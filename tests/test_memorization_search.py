@@ -44,7 +44,7 @@ def plain_distances(query, others, reach):
     return best
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_search_is_the_plain_one(channels):
     train, asked = thumbs(alike(15, 1, channels=channels)), thumbs(alike(3, 2, channels=channels))
     found = Index(train).search(asked, 15, Moves(32, turn=False))
