@@ -148,6 +148,10 @@ def test_too_few_images_are_refused_in_words(sets):
             measure(*few)
     with pytest.raises(UserError, match="training images 32, generated images 16"):
         measure(train, fake[:, :, ::2, ::2])
+    mixed = NamedSet(holdout)
+    mixed.images = lambda count: iter([holdout[:9], holdout[:, :, ::2, ::2]])
+    with pytest.raises(UserError, match="1 channels, 32 pixels and 1 channels, 16 pixels"):
+        memorization(replace(inputs_of(train, fake), holdout=mixed), Request("memorization", 50))
 
 
 def test_images_of_one_tone_are_left_out(sets):

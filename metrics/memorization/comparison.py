@@ -13,7 +13,7 @@ from metrics.inputs import ImageSet, MetricInputs, Request
 from metrics.memorization.control import PLANTED, Planted, plant
 from metrics.memorization.duplicates import Duplicates, find_duplicates
 from metrics.memorization.search import Index, Moves, Neighbours, Progress
-from metrics.memorization.thumbnails import Thumbnails, thumbnails
+from metrics.memorization.thumbnails import Thumbnails, grid_side, thumbnails
 from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed
 
@@ -58,9 +58,22 @@ def read_sets(inputs: MetricInputs, request: Request) -> Sets:
 
 
 def _read(images: ImageSet, count: int, device: torch.device) -> Thumbnails:
+    """Raises UserError for images of different kinds in one set."""
     if count < 1:
         raise UserError("memorization: there are no images to compare.")
-    return thumbnails(images.images(count), device)
+    return thumbnails(_of_one_kind(images.images(count)), device)
+
+
+def _of_one_kind(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The batches; sizes may differ as long as thumbnails do not."""
+    kinds: dict[tuple[int, int], int] = {}
+    for batch in batches:
+        kinds.setdefault((batch.shape[1], grid_side(*batch.shape[2:])), batch.shape[2])
+        if len(kinds) > 1:
+            words = " and ".join(f"{channels} channels, {size} pixels" for (channels, _), size in kinds.items())
+            raise UserError(f"memorization takes sets in which all images are of one size and kind; there are some of "
+                            f"{words}. Bring them to one size with dataset_tool.py.")
+        yield batch
 
 
 def _too_few(kind: str, count: int, blank: int) -> str:

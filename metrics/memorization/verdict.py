@@ -85,7 +85,8 @@ def judged(evidence: Evidence) -> tuple[str, bool]:
     if planting.found < planting.planted / 2:
         return f"Copies would not be seen here: only {seen}. {near}.", False
     unusual = " That many are unusual: measure with more images." if results["p"] < UNUSUAL else ""
-    return f"No evidence of copying at the sensitivity shown: {near}; {seen}.{unusual}", False
+    weaker = " Measured without a holdout, which is weaker." if evidence.weaker else ""
+    return f"No evidence of copying at the sensitivity shown: {near}; {seen}.{unusual}{weaker}", False
 
 
 def notes_of(evidence: Evidence) -> tuple[str, ...]:
@@ -98,7 +99,7 @@ def _of_unseen(evidence: Evidence) -> str:
     limit, parts = evidence.limit, []
     if evidence.weaker:
         parts.append("Weaker: there was no --holdout, so that the threshold follows from training images and their "
-                     "nearest others. Images of the same patient or source in the data make it too strict.")
+                     "nearest others. Images of the same patient or source in the data lower it, and copies pass unseen.")
     if evidence.leaked:
         parts.append(f"{evidence.leaked} holdout images are copies of training images and were left out: divide by "
                      f"patient or source, not by image.")

@@ -22,9 +22,9 @@ HOW = ("Every generated image is compared with every training image by their cor
 
 def copies_page(findings: Findings) -> str:
     """The whole page."""
-    level = "bad" if findings.alarm else "good" if findings.verdict.startswith("No evidence") else "watch"
-    head = (f"<h1>Copies of training images</h1>{_tiles(findings)}"
-            f"{verdict_list([{'level': level, 'sentence': findings.verdict}])}")
+    told = (verdict_list([{"level": "bad", "sentence": findings.verdict}]) if findings.alarm else
+            f"<p><b>{text(findings.verdict)}</b></p>")  # that nothing was found is no praise
+    head = f"<h1>Copies of training images</h1>{_tiles(findings)}{told}"
     return page("Copies of training images", [
         ("notes",      "What to keep in mind", _notes(findings)),
         ("pairs",      "The closest pairs", _pairs(findings)),
