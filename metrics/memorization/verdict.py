@@ -99,7 +99,7 @@ def _of_unseen(evidence: Evidence) -> str:
     limit, parts = evidence.limit, []
     if evidence.weaker:
         parts.append("Weaker: there was no --holdout, so that the threshold follows from training images and their "
-                     "nearest others. Images of the same patient or source in the data lower it, and copies pass unseen.")
+                     "nearest others. Images of the same patient or source in the data lower it: copies pass unseen.")
     if evidence.leaked:
         parts.append(f"{evidence.leaked} holdout images are copies of training images and were left out: divide by "
                      f"patient or source, not by image.")
