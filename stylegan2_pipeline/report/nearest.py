@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.diversity import embed, mirrored
 from metrics.detectors.pixels32 import reduced_pixels
+from metrics.diversity import embed, mirrored
 from metrics.neighbours import K, overlap, realism
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.history import RunHistory

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from metrics.diversity import embed, mean_pair_ms_ssim, vendi_score
 from metrics.detectors.pixels32 import reduced_pixels
+from metrics.diversity import embed, mean_pair_ms_ssim, vendi_score
 from stylegan2_pipeline.difficulty import radial_spectrum
 from stylegan2_pipeline.health.facts import Facts
 from stylegan2_pipeline.health.rules import judge
