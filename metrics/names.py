@@ -18,8 +18,9 @@ PANEL = ("swd", "rfd", "pfd32", "prdc32")
 class Kind:
     """name: with {n} for the number of generated images where names show it, usual: as it is usually written.
 
-    count: generated images unless told otherwise. detectors: whose features of real and generated images it takes;
-    paths: whose of generated pairs. weights: files it stands on. real_most, trained_mirror: of the older names.
+    count: generated images unless told otherwise. detectors: whose features of real and generated images it takes.
+    weights: files it stands on. judges: whether a network can be better by it than another; likeness and variety
+    should be those of the data, neither more nor less. real_most, trained_mirror: of the older names.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Kind:
     detectors: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     lower_is_better: bool = True
+    judges: bool = True
     real_most: int | None = None
     trained_mirror: bool = False
 
@@ -39,10 +41,12 @@ KINDS = (
     Kind("pfd32",          "pfd32",       "Frechet distance of images at 32x32 pixels", 2048, ("pixels32",)),
     Kind("prdc32",         "prdc32",      "precision, recall, density, coverage at 32x32 pixels", 2048, ("pixels32",),
          lower_is_better=False),
-    Kind("msssim",         "msssim",      "likeness of random pairs (MS-SSIM)", 2000),
+    Kind("msssim",         "msssim",      "likeness of random pairs (MS-SSIM)", 500, judges=False),
     Kind("vendi",          "vendi",       "effective number of different images (Vendi)", 2000, ("pixels32",),
-         lower_is_better=False),
-    Kind("memorization",   "memorization", "copies of training images among generated ones", 2000),
+         lower_is_better=False, judges=False),
+    Kind("tone",           "tone",        "brightness and contrast: distance of histograms", 1000),
+    Kind("spectrum",       "spectrum",    "detail by size: difference of power spectra, in decibels", 1000),
+    Kind("memorization",   "memorization", "copies of training images among generated ones", 2000, judges=False),
     Kind("fid{n}_full",    "fid50k_full", "Frechet Inception distance to all of the data", 50000, ("inception",),
          ("inception",)),
     Kind("kid{n}_full",    "kid50k_full", "kernel Inception distance to all of the data", 50000, ("inception",),

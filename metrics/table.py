@@ -19,6 +19,7 @@ from metrics.names import KINDS, Name, parse
 from metrics.neighbours import density_coverage, precision_recall
 from metrics.panel import pfd32, prdc32, rfd
 from metrics.path_length import ppl
+from metrics.plain import spectrum, tone
 from metrics.swd import swd
 from metrics.weights import WeightsSource, locate
 from torch_utils.errors import UserError
@@ -33,6 +34,8 @@ FUNCTIONS: dict[str, Function] = {  # by Kind.name
     "prdc32":        prdc32,
     "msssim":        msssim,
     "vendi":         vendi,
+    "tone":          tone,
+    "spectrum":      spectrum,
     "memorization":  memorization,
     "fid{n}_full":   fid,
     "kid{n}_full":   kid,

@@ -28,7 +28,7 @@ from stylegan2_pipeline.shared_sampling import ImagePool
 from torch_utils import distributed
 from torch_utils.errors import UserError
 
-PIXELS = ("swd", "rfd", "pfd32", "prdc32", "msssim", "vendi", "memorization")
+PIXELS = ("swd", "rfd", "pfd32", "prdc32", "msssim", "vendi", "tone", "spectrum", "memorization")
 Tell = Callable[[dict[str, Any], Path, list[Path]], None]
 
 
@@ -188,11 +188,24 @@ def _holdout(asked: Asked, detectors: Detectors) -> ImageSet | None:
 
 def _check_alike(reals: Archive, fakes: Archive, names: Sequence[Name]) -> None:
     """What looks at pixels compares images of one size and one number of channels."""
-    shapes = [[*archive.shape(0)] for archive in (reals, fakes)]
-    if shapes[0] != shapes[1] and any(name.text.startswith(PIXELS) for name in names):
+    if not any(name.text.startswith(PIXELS) for name in names):
+        return
+    shapes = [_one_shape(archive) for archive in (reals, fakes)]
+    if shapes[0] != shapes[1]:
         raise UserError(f"--images: {fakes.path} holds {describe(shapes[1])} images, and {reals.path} "
                         f"{describe(shapes[0])} ones. Make them alike with dataset_tool.py, or take --metrics that see "
                         f"them through a network, such as kid50k_full.")
+
+
+def _one_shape(archive: Archive) -> list[int]:
+    first = [*archive.shape(0)]
+    for index in range(1, len(archive)):
+        if [*archive.shape(index)] != first:
+            raise UserError(
+                f"{archive.flag}: {archive.path} holds images of different kinds: {archive.names[0]} is "
+                f"{describe(first)}, {archive.names[index]} is {describe([*archive.shape(index)])}. Make them alike "
+                f"with dataset_tool.py, or take --metrics that see them through a network, such as kid50k_full.")
+    return first
 
 
 def archive_digest(archive: Archive) -> str:

@@ -161,7 +161,8 @@ class RunLog:
         floors = (f"{key}{end}" for key in values for end in ("_floor", "_ratio") if key != result["metric"])
         left_out = {f"{result['metric']}_floor", *floors}  # which are in the file
         figures = "   ".join(f"{key} {value:.4g}" for key, value in values.items() if key not in left_out)
-        self.print(f"{figures}   ({result['total_time_str']})" + ("   (best so far)" * best))
+        took = f"   ({result['total_time_str']})" if "total_time_str" in result else ""
+        self.print(f"{figures}{took}" + ("   (best so far)" * best))
         named = {f"Metrics/{key}": value for key, value in values.items()}
         self._final |= named
         if self._view is not None:

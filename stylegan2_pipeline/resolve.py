@@ -212,8 +212,10 @@ def pick_best_metric(given: dict[str, Any], machine: Machine) -> str | None:
     names = pick_metrics(given, machine)
     wanted = given.get("best_metric")
     if wanted in (None, "none"):
-        return None if wanted else next(iter(names), None)
+        return None if wanted else next((name for name in names if parse(name).kind.judges), None)
     chosen = on_machine(expand([wanted])[0], machine)
+    if not parse(chosen).kind.judges:
+        raise UserError(f"--best-metric={wanted}: no network is better by more or less of it. Take another metric.")
     if chosen not in names:
         raise UserError(f"--best-metric={wanted} is not among those that --metrics measures "
                         f"({', '.join(names) or 'none'}). Add it there, or give --best-metric=none.")

@@ -121,7 +121,7 @@ def share_images(job):
             seen["none"] = list(pool.batches("plain", 0))
             seen["few"] = [batch[:, 0, 0, 0].tolist() for batch in pool.batches("plain", 2)]
             seen["first"] = next(pool.batches("plain", 100))[:, 0, 0, 0].tolist()  # and no more
-            a, b = pool.batches("plain", 8), pool.images("plain", 8)
+            a, b = pool.batches("plain", 8), pool.batches("plain", 8)
             seen["two at once"] = [len(batch) for pair in zip(a, b, strict=True) for batch in pair]
             seen["one"] = raised(lambda: list(pool.batches("one", 9)))
             seen["main"] = raised(lambda: list(pool.batches("main", 9)))

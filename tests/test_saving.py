@@ -10,6 +10,7 @@ import torch
 from test_train import make_archive
 from test_training_step import batch, everything, tiny_config, trainer_of
 
+from metrics.inputs import MetricValue
 from stylegan2_pipeline import saving
 from stylegan2_pipeline.config import AugmentConfig, ScheduleConfig, TrainConfig
 from stylegan2_pipeline.run_folder import held
@@ -175,8 +176,12 @@ def test_a_run_keeps_what_it_was_told_to(tmp_path, monkeypatch):
     from stylegan2_pipeline.commands.train import command
 
     values = iter([5.0, 2.0, 3.0])
-    monkeypatch.setattr(maintenance, "evaluate", lambda *args, **kwargs: [
-        {"metric": "swd", "results": {"swd": next(values)}, "snapshot_pkl": kwargs["snapshot"]}])
+
+    def measure(self, name):
+        value = MetricValue({"swd": next(values)}, {})
+        return {"metric": "swd", "results": value.results, "notes": [], "total_time_str": "1s"}, value
+
+    monkeypatch.setattr(maintenance.Evaluation, "measure", measure)
     monkeypatch.setattr(maintenance.Maintenance, "network_path",
                         lambda self: self.run_dir / f"network-snapshot-{self.trainer.cur_nimg:06d}.pkl")
     data = make_archive(tmp_path / "discs.zip")

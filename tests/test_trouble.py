@@ -9,7 +9,8 @@ import torch
 from test_continue import LENGTH, SMALL, go_on, interrupting, run, same_network
 from test_train import make_archive
 
-from stylegan2_pipeline import divergence, losses, maintenance, training_loop
+from metrics.table import FUNCTIONS
+from stylegan2_pipeline import divergence, losses, training_loop
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.parts import group_order, next_smaller
 from stylegan2_pipeline.shared_sampling import fitting
@@ -188,8 +189,9 @@ def test_a_metric_that_fails_does_not_stop_training(gray, tmp_path, monkeypatch)
     def failing(*args, **kwargs):
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(maintenance, "evaluate", failing)
-    output, _ = train(gray, tmp_path, "--metrics=swd", "--kimg=0.008")
+    monkeypatch.setattr("metrics.table.FUNCTIONS", FUNCTIONS | {"swd{n}": failing})
+    output, run_dir = train(gray, tmp_path, "--metrics=swd,pfd32", "--kimg=0.008")
+    assert (run_dir / "metric-pfd32.jsonl").exists() and not (run_dir / "metric-swd.jsonl").exists()
     assert "Metric swd failed (RuntimeError: no such thing); training goes on." in output and "Done:" in output
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.detectors.base import Detector
@@ -18,12 +19,14 @@ def open_pixels32(device: torch.device) -> Detector:
 
 
 def reduced(images: Tensor) -> Tensor:
-    """uint8 [N,C,R,R] to float32 [N, C*32*32] of block means in [0, 1]; smaller images are taken as they are."""
+    """uint8 [N,C,H,W] to float32 [N, C*32*32] of block means in [0, 1]; smaller images are taken as they are."""
     x = images.float()
-    n, channels, resolution, _ = x.shape
-    if resolution > REDUCED:
-        block = resolution // REDUCED
+    n, channels, height, width = x.shape
+    if height == width and height % REDUCED == 0:
+        block = height // REDUCED
         x = x.reshape(n, channels, REDUCED, block, REDUCED, block).mean(dim=[3, 5])
+    elif max(height, width) > REDUCED:
+        x = F.adaptive_avg_pool2d(x, REDUCED)  # blocks that are not all of one size
     return x.reshape(n, -1) / 255
 
 
