@@ -111,7 +111,9 @@ def compute(name: Name, inputs: MetricInputs, mirrored: MetricInputs | None = No
 
 
 def with_copies(name: Name, trained_mirror: bool, mirror: str) -> bool:
-    """Whether mirrored copies are among the real images."""
+    """Whether mirrored copies are among the real images; never where copies are what is looked for."""
+    if name.kind.name == "memorization":
+        return False
     return mirror == "on" or (mirror == "auto" and name.kind.trained_mirror and trained_mirror)
 
 

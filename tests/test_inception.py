@@ -12,7 +12,8 @@ from inception_weights import images, seeded_state_dict
 from torch import nn
 
 from metrics.detectors.inception import in_our_names, open_inception
-from metrics.detectors.inception_network import STAGES, TAPS, Inception, Mixed, resized
+from metrics.detectors.inception_network import SIZE, STAGES, TAPS, Inception, Mixed
+from metrics.detectors.tf1_resize import tf1_resize
 from metrics.weights import WeightsFile
 from torch_utils.errors import UserError
 
@@ -64,18 +65,18 @@ def test_resize_by_hand(size):
     image = images(1, 1, *size)
     rounding = 255 * max(size) * 2**-23  # of places in float32, as in TensorFlow
     expected = by_hand(image[0, 0].double().numpy())
-    np.testing.assert_allclose(resized(image)[0, 0].numpy(), expected, rtol=0, atol=rounding)
+    np.testing.assert_allclose(tf1_resize(image, SIZE)[0, 0].numpy(), expected, rtol=0, atol=rounding)
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 255))
 def test_resize_of_a_constant_is_constant(height, width, value):
     image = torch.full([1, 1, height, width], value, dtype=torch.uint8)
-    assert (resized(image) == value).all()
+    assert (tf1_resize(image, SIZE) == value).all()
 
 
 def test_resize_keeps_images_of_the_right_size():
     image = images(1, 3, 299, 299)
-    assert torch.equal(resized(image), image.float())
+    assert torch.equal(tf1_resize(image, SIZE), image.float())
 
 
 def test_keys():

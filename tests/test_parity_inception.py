@@ -11,7 +11,8 @@ from inception_weights import images, seeded_state_dict
 from parity import torch_fidelity
 
 from metrics.detectors.inception import open_inception
-from metrics.detectors.inception_network import TAPS, resized
+from metrics.detectors.inception_network import SIZE, TAPS
+from metrics.detectors.tf1_resize import tf1_resize
 from metrics.weights import WeightsFile
 
 CPU = torch.device("cpu")
@@ -64,7 +65,7 @@ def test_resize_is_equal_to_the_bit(size):
 
     x = images(1, 3, *size)
     expected = interpolate_bilinear_2d_like_tensorflow1x(x.float(), size=(299, 299), align_corners=False)
-    assert torch.equal(resized(x), expected)
+    assert torch.equal(tf1_resize(x, SIZE), expected)
 
 
 def freeze(folder):

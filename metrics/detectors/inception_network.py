@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metrics.detectors.base import as_rgb
+from metrics.detectors.tf1_resize import tf1_resize
 
 SIZE = 299
 
@@ -213,28 +214,5 @@ class Inception(nn.Module):
 def prepared(images: Tensor) -> Tensor:
     """uint8 [N,C,H,W] to what the network takes: [N,3,299,299] in [-1, 1)."""
     if images.shape[1] == 1:  # resized once, not three times
-        return as_rgb((resized(images) - 128) / 128)
-    return (resized(as_rgb(images)) - 128) / 128
-
-
-def resized(images: Tensor) -> Tensor:
-    """[N,C,H,W] to float32 [N,C,299,299] as TensorFlow 1 did: bilinear, the corner at the corner, without a low-pass.
-
-    Pixel i of the result lies at i * H / 299 of the image, so that the image is shifted by up to half a pixel and its
-    detail is aliased; a better resize would give other features than everybody's.
-    """
-    (top, bottom, down), (left, right, along) = (_neighbours(size, images.device) for size in images.shape[2:])
-    x = _between(images.index_select(3, left).float(), images.index_select(3, right).float(), along)
-    return _between(x.index_select(2, top), x.index_select(2, bottom), down[:, None])
-
-
-def _neighbours(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels before and after each of 299 places on an axis of `size` pixels, and how far it is between them."""
-    places = torch.arange(SIZE, dtype=torch.float32, device=device) * (size / SIZE)
-    before = places.floor().long()
-    return before, (before + 1).clamp_max(size - 1), places - before
-
-
-def _between(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """In a's memory; lerp would round otherwise than TensorFlow."""
-    return a.add_(b.sub_(a).mul_(share))
+        return as_rgb((tf1_resize(images, SIZE) - 128) / 128)
+    return (tf1_resize(as_rgb(images), SIZE) - 128) / 128
