@@ -1,7 +1,7 @@
 """What every metric is given, and what it gives."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,14 @@ from torch import Tensor
 from metrics.detectors.base import Detector
 from metrics.frechet import Moments
 
+Watch = Callable[[Iterable[Any], int, str], Iterator[Any]]  # items, how many, what is done: the items as they pass
+
 KEPT_BYTES = 2**30  # features of a detector up to this size stay in memory: 131,000 images of 2048 numbers
+
+
+def unwatched(items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
+    """For where nobody looks."""
+    yield from items
 
 
 class ImageSet(abc.ABC):
@@ -98,8 +105,9 @@ class Request:
 class MetricInputs:
     """Two sets of images and how to compare them.
 
-    detector(name) opens the network behind features. holdout: images like the data that were never trained on.
-    trained_mirror: the network was trained on mirrored copies as well. `about` is recorded with the result.
+    detector(name) opens the network behind features. watch: shows how far long work is. holdout: images like the data
+    that were never trained on. trained_mirror: the network was trained on mirrored copies as well. `about` is recorded
+    with the result.
     """
 
     real: ImageSet
@@ -111,6 +119,7 @@ class MetricInputs:
     snapshot: str | None = None
     holdout: ImageSet | None = None
     trained_mirror: bool = False
+    watch: Watch = unwatched
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from metrics.cache import StatisticsCache, content_digest
 from metrics.detectors.registry import Detectors
-from metrics.inputs import ImageSet, MetricInputs, MetricValue
+from metrics.inputs import ImageSet, MetricInputs, MetricValue, Watch, unwatched
 from metrics.names import Name
 from metrics.table import compute, plan
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.image_sets import GeneratedImages, Progress, StoredImages
+from stylegan2_pipeline.image_sets import GeneratedImages, StoredImages
 from stylegan2_pipeline.images import to_uint8
 from stylegan2_pipeline.networks import Generator
 from stylegan2_pipeline.path_distances import path_distances
@@ -63,7 +63,7 @@ def evaluation_of(
     holdout: ImageSet | None = None,
     cache: StatisticsCache | None = None,
     pool: ImagePool | None = None,
-    watch: Progress | None = None,
+    watch: Watch = unwatched,
 ) -> Evaluation:
     """Of a generator in eval mode on the detectors' device.
 
@@ -89,7 +89,8 @@ def evaluation_of(
     def inputs(mirrored: bool) -> MetricInputs:
         return MetricInputs(
             real(mirrored), fake, detectors, device=detectors.device, seed=seed, snapshot=snapshot, holdout=holdout,
-            num_gpus=distributed.world_size() if pool else 1, trained_mirror=trained_mirror, about=about)
+            num_gpus=distributed.world_size() if pool else 1, trained_mirror=trained_mirror,
+            watch=watch, about=about)
 
     fake = GeneratedImages(own_pool, detectors, dataset.image_shape, watch)
     return Evaluation(inputs(False), detectors, inputs(True), mirror)

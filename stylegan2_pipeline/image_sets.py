@@ -12,14 +12,12 @@ from torch import Tensor
 from metrics.cache import StatisticsCache
 from metrics.detectors.registry import Detectors
 from metrics.frechet import Moments
-from metrics.inputs import ImageSet
+from metrics.inputs import ImageSet, Watch, unwatched
 from stylegan2_pipeline.shared_sampling import ImagePool
 from torch_utils import distributed
-from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed
 
 KEPT_IMAGES = 2**28  # bytes of generated images that stay in memory for the next metric
-Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 
 def real_order(count: int, seed: int) -> np.ndarray:
@@ -38,13 +36,13 @@ class StoredImages(ImageSet):
     size: int
 
     def __init__(self, read: Callable[[int], np.ndarray], names: Sequence[str], detectors: Detectors, *, seed: int,
-                 batch: int, mirror: bool = False, key: Mapping[str, Any] | None = None, watch: Progress | None = None,
+                 batch: int, mirror: bool = False, key: Mapping[str, Any] | None = None, watch: Watch = unwatched,
                  cache: StatisticsCache | None = None, pool: ImagePool | None = None, shared: str = "") -> None:
         super().__init__()
         self.size = len(names) * (1 + mirror)
         self._read, self._names, self._detectors, self._batch, self._seed = read, names, detectors, batch, seed
         self._key, self._cache, self._pool, self._shared = key, cache, pool, shared
-        self._watch = watch or unwatched
+        self._watch = watch
         self.order = real_order(self.size, seed)
 
     def name_of(self, index: int) -> str:
@@ -136,11 +134,11 @@ class GeneratedImages(ImageSet):
     """
 
     def __init__(self, pool: ImagePool, detectors: Detectors, image_shape: Sequence[int],
-                 watch: Progress | None = None) -> None:
+                 watch: Watch = unwatched) -> None:
         super().__init__()
         self.size = None
         self._pool, self._detectors, self._shape = pool, detectors, tuple(image_shape)
-        self._watch = watch or unwatched
+        self._watch = watch
         self._images: list[np.ndarray] = []
 
     def name_of(self, index: int) -> str:
@@ -189,12 +187,3 @@ def first(batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
             return
         yield batch[:count]
         count -= len(batch)
-
-
-def unwatched(items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
-    yield from items
-
-
-def needs_network(name: str) -> UserError:
-    return UserError(f"--metrics: {name} follows paths between generated images, so it needs --network=PKL; with "
-                     f"--images leave it out.")

@@ -46,6 +46,7 @@ class Shown:
     machine: Sequence[str] = ()
     idle_sec: float = 0.0  # since the last step
     notice: str = ""
+    work: tuple[str, int, int] | None = None  # between steps: what is done, how much of it, of how much
 
 
 def panel(shown: Shown, columns: int, unicode: bool = True) -> Panel:
@@ -62,6 +63,10 @@ def _lines(shown: Shown, width: int, unicode: bool) -> list[Text]:
     lines = [Text(shown.notice, "bold yellow")] * bool(shown.notice)
     if shown.progress is not None:
         lines += _progress(shown.progress, width, unicode)
+    if shown.work is not None:
+        what, done, total = shown.work
+        bar = _bar(done / max(total, 1), max(min(width - len(what) - 1, 40), 4), unicode)
+        lines += _row("meanwhile", [bar, Text(what)], width, between=" ")
     numbers = {"losses": _LOSSES, "augment": _AUGMENT, "gradients": _GRADIENTS}
     for label, names in numbers.items():
         lines += _row(label, [_number(word, shown.values[name]) for word, name in names.items()

@@ -103,7 +103,8 @@ class Maintenance:
         self.log.print(f"Measuring {', '.join(config.metrics)}")
         evaluation = self._attempt("Measuring", lambda: evaluation_of(
             trainer.G_ema, self.grid.dataset, self.detectors, seed=config.seed, batch=config.batch_gpu,
-            snapshot=str(self.snapshot), trained_mirror=config.data.mirror, cache=StatisticsCache(), pool=self.pool))
+            snapshot=str(self.snapshot), trained_mirror=config.data.mirror, cache=StatisticsCache(), pool=self.pool,
+            watch=self.log.watch))
         if evaluation is None:
             return
         self._attempt("Generating images for metrics", lambda: evaluation.prepare(names))

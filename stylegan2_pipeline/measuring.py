@@ -166,7 +166,7 @@ def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:
     def inputs(mirrored: bool) -> MetricInputs:
         real = _stored(reals, asked, detectors, mirrored, {"data": digest})
         return MetricInputs(real, fake, detectors, device=detectors.device, seed=asked.seed,
-                            holdout=_holdout(asked, detectors), about=about)
+                            holdout=_holdout(asked, detectors), watch=progress, about=about)
 
     fake = _stored(fakes, asked, detectors)
     return Evaluation(inputs(False), detectors, inputs(True), asked.mirror)

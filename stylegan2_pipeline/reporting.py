@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -192,6 +192,17 @@ class RunLog:
         if self._view is not None:
             at = Progress(cur_nimg, total_nimg, tick_nimg_done, tick_nimg_total, img_per_sec, left_sec)
             self._view.progress(at)
+
+    def watch(self, items: Iterable[T], length: int, label: str) -> Iterator[T]:
+        """The items; while they pass, the live view shows how many have."""
+        try:
+            for done, item in enumerate(items):
+                if self._view is not None:
+                    self._view.shown.work = (label, done, length)
+                yield item
+        finally:
+            if self._view is not None:
+                self._view.shown.work = None
 
     def notice(self, text: str) -> None:
         """A line for the person at the terminal, from a signal handler: it may interrupt a print, so it is none."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from metrics.inputs import ImageSet, MetricInputs, Request
 from metrics.memorization.control import PLANTED, Planted, plant
 from metrics.memorization.duplicates import Duplicates, find_duplicates
-from metrics.memorization.search import Index, Moves, Neighbours, Progress
+from metrics.memorization.search import Index, Moves, Neighbours
 from metrics.memorization.thumbnails import Thumbnails, grid_side, thumbnails
 from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed
@@ -88,7 +87,7 @@ class Comparison:
 
     def __init__(self, inputs: MetricInputs, request: Request) -> None:
         self._inputs = inputs
-        self._watch: Progress = getattr(inputs, "watch", unwatched)
+        self._watch = inputs.watch
         self.sets = read_sets(inputs, request)
         self.moves = Moves(self.sets.train.side)
         self.duplicates: Duplicates = find_duplicates(self.sets.train)
@@ -199,7 +198,3 @@ class Comparison:
         if images.grids.shape[1] != self.sets.train.grids.shape[1]:
             images = images.colored()
         return copies, self._search(images, "Planted copies in the data")
-
-
-def unwatched(items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
-    yield from items

@@ -7,16 +7,16 @@ mirrored images, by its augmentations or by symmetry.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics.inputs import Watch
 from metrics.memorization.thumbnails import COARSE, FINE, Thumbnails, block, margin, unit_rows
 
 TURN = 2.5   # degrees, to either side
@@ -24,7 +24,6 @@ STEP = 4     # half pixels by which turned pictures are shifted
 _QUERIES = 32
 _CANDIDATES = 16  # at least, for the nearest image alone
 
-Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Index:
         self._coarse, self._fine = images.rows(COARSE).to(self.device), images.rows(FINE).to(self.device)
 
     def search(self, queries: Thumbnails, k: int, moves: Moves, *, without: Tensor | None = None,
-               progress: Progress | None = None, label: str = "") -> Neighbours:
+               progress: Watch | None = None, label: str = "") -> Neighbours:
         """The k nearest of each query; without [Q,E]: groups that do not count for it.
 
         Candidates are found at 16 pixels, more than k of them, and then compared at 32 with all moves.
