@@ -278,6 +278,7 @@ def test_what_a_gpu_does_is_told_as_far_as_it_is_known(monkeypatch):
 def test_work_between_steps_is_shown_while_it_passes(tmp_path, on_terminal):
     assert "meanwhile" not in drawn(Shown("run"), 80)
     assert "Generating for inception" in drawn(Shown("run", work=("Generating for inception", 3, 12)), 80)
+    on_terminal()
     with RunLog(tmp_path) as log:
         log.view(8, 100, 0, 50, 20.0, 4.0)
         seen = [log._view.shown.work for _ in log.watch(range(3), 3, "Reading")]
