@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metrics.counts import alarm
+from metrics.names import lower_is_better
 from stylegan2_pipeline.history import Point, RunHistory
 from stylegan2_pipeline.report.numbers import (
     Curve,
@@ -15,7 +17,6 @@ from stylegan2_pipeline.report.numbers import (
     first_reached,
     hours_at,
     ladder,
-    lower_is_better,
     notes,
     primary,
     trend,
@@ -28,7 +29,7 @@ def history(ticks=(), metrics=None, **settings):
 
 def points(values, metric="swd", step=4.0, floor=None, **raw):
     def results(value):
-        return {metric: value} | ({f"{metric}_ratio": value / floor} if floor else {})
+        return {metric: value} | ({f"{metric}_floor": floor, f"{metric}_ratio": value / floor} if floor else {})
 
     return [Point(step * i, value, results(value), raw) for i, value in enumerate(values, start=1)]
 
@@ -110,8 +111,11 @@ def test_a_recall_that_is_low_beside_a_high_precision_is_collapse():
 
 
 def test_nearer_than_the_data_is_to_itself_may_be_copies():
-    assert "copying" in rules(history(metrics={"swd": points([3, 1.9], floor=2.0)}))
-    assert "copying" not in rules(history(metrics={"swd": points([3, 2.1], floor=2.0)}))
+    assert "copying" in rules(history(metrics={"swd": points([3, 1.3], floor=2.0)}))
+    assert "copying" not in rules(history(metrics={"swd": points([3, 1.9], floor=2.0)}))
+    alarmed = points([3, 1.9], floor=2.0)
+    alarmed[-1] = dataclasses.replace(alarmed[-1], raw={**alarmed[-1].raw, "notes": [alarm("swd")]})
+    assert "copying" in rules(history(metrics={"swd": alarmed}))
 
 
 @pytest.mark.parametrize(("r_t", "p", "told"), [(0.95, 0.05, True), (0.95, 0.3, False), (0.85, 0.05, False)])

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from stylegan2_pipeline.history import Point
 from stylegan2_pipeline.report.charts import Chart, Line, short
 from stylegan2_pipeline.report.curves import metric_line
 from stylegan2_pipeline.report.difficulty import rows as difficulty_rows
@@ -174,9 +173,15 @@ def training_section(views: Pair) -> str:
 
 
 def measured_at(view: RunView, kimg: float) -> dict[str, float]:
-    """All figures of all metrics at a snapshot."""
-    points: list[Point] = [point for curve in view.curves.values() for point in curve.points if point.kimg == kimg]
-    return {key: value for point in points for key, value in point.results.items()}
+    """The figures of all metrics at a snapshot."""
+    return {key: value for curve in view.curves.values() for key in curve.keys
+            for at, value in curve.series(key) if at == kimg}
+
+
+def intervals_at(view: RunView, kimg: float) -> dict[str, tuple[float, float]]:
+    """Those of the same figures that have one."""
+    return {key: pair for curve in view.curves.values() for point in curve.points if point.kimg == kimg
+            for key, pair in curve.intervals(point).items()}
 
 
 def final_rows(views: Pair) -> list[list[object]]:
@@ -196,11 +201,23 @@ def final_rows(views: Pair) -> list[list[object]]:
     return [[key, *(column.get(key) for column in columns)] for key in keys]
 
 
+def _between(value: object, interval: tuple[float, float] | None) -> object:
+    """A figure with its 95 % interval, where it has one."""
+    return f"{short(float(str(value)))} ({short(interval[0])} to {short(interval[1])})" if interval else value
+
+
 def final_section(views: Pair) -> str:
     rows = final_rows(views)
+    moments = [point.kimg for view in views if view.best for point in (view.best.best, view.best.last)]
+    if len(moments) == 4:
+        owners = (views[0], views[0], views[1], views[1])
+        intervals = [intervals_at(view, kimg) for view, kimg in zip(owners, moments, strict=True)]
+        rows = [[row[0], *(_between(value, found.get(str(row[0]))) for value, found in
+                           zip(row[1:], intervals, strict=True))] for row in rows]
     by = [view.best.metric if view.best else "-" for view in views]
     caption = (f"Best snapshot of A by {by[0]}, of B by {by[1]}; variety by the last grid, at equal numbers of real "
-               f"and generated images. All at psi 1.")
+               f"and generated images; in brackets 95 % intervals, of chance in the images, not in the training. All "
+               f"at psi 1.")
     return table(["", "A best", "A last", "B best", "B last"], rows, caption=caption) if rows else ""
 
 

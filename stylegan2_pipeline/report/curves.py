@@ -82,4 +82,8 @@ def metric_chart(curve: Curve) -> Chart:
     if curve.ratios:
         return Chart(f"{curve.metric}, ratio to its floor", [metric_line(curve, curve.metric, 0)],
                      levels=[(1.0, "as near as the data is to itself")], note=curve.trend.sentence)
-    return Chart(curve.metric, [metric_line(curve, curve.metric, 0)], note=curve.trend.sentence)
+    if curve.metric in curve.keys:
+        return Chart(curve.metric, [metric_line(curve, curve.metric, 0)], note=curve.trend.sentence)
+    lines = [Line(key.removeprefix(f"{curve.metric}_"), curve.series(key), slot, dashed=slot % 2 == 1)
+             for slot, key in enumerate(curve.keys[:4])]
+    return Chart(curve.metric, lines, log=False, note=curve.trend.sentence)

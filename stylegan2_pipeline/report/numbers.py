@@ -13,13 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from metrics.names import lower_is_better
-from stylegan2_pipeline.history import Point, RunHistory, by_best
+from stylegan2_pipeline.history import Point, RunHistory, by_best, number
 
 USUAL_KIMG = 25000.0  # the length of the published runs
 LADDER = (50.0, 20.0, 10.0, 7.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.7, 1.5, 1.3, 1.2, 1.1, 1.0)
 _WINDOW = 4        # at least so many measurements speak of the trend, and at least the last third
 _LEAST_CHANGE = 0.01   # of the value over the window: less is called flat, however certain
 _SLOW = 5.0        # per cent in 100 kimg: a run that improves faster was stopped early
+_TOO_NEAR = 0.7    # ratios of undamaged images were 0.83 to 1.07 (docs/metrics.md)
 _RISES = 5         # so many measurements in a row, each worse than the one before
 
 
@@ -57,8 +58,27 @@ class Curve:
     @cached_property
     def ratios(self) -> list[tuple[float, float]]:
         """(kimg, ratio to the distance between two halves of the data); empty where the floor was not measured."""
-        found = [(point.kimg, point.results.get(f"{self.metric}_ratio", math.nan)) for point in self.points]
-        return [(kimg, ratio) for kimg, ratio in found if math.isfinite(ratio)]
+        return self.series(f"{self.metric}_ratio") if f"{self.metric}_floor" in self.last.results else []
+
+    @staticmethod
+    def intervals(point: Point) -> dict[str, tuple[float, float]]:
+        """95 % intervals of the figures of a measurement that have one."""
+        found = point.raw.get("intervals")
+        pairs = {key: tuple(map(number, pair)) for key, pair in (found.items() if isinstance(found, dict) else ())}
+        return {key: (pair[0], pair[1]) for key, pair in pairs.items()
+                if len(pair) == 2 and all(map(math.isfinite, pair))}
+
+    def series(self, key: str) -> list[tuple[float, float]]:
+        """(kimg, value) of any figure, where it is finite."""
+        found = [(point.kimg, point.results.get(key, math.nan)) for point in self.points]
+        return [(kimg, value) for kimg, value in found if math.isfinite(value)]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Figures worth a column: floors and ratios of the main one alone."""
+        found = dict.fromkeys(key for point in self.points for key in point.results)
+        beside = {f"{key}{end}" for key in found if key != self.metric for end in ("_floor", "_ratio")}
+        return [key for key in found if key not in beside]
 
     @cached_property
     def trend(self) -> Trend:
@@ -173,12 +193,15 @@ def _collapsed(found: dict[str, Curve]) -> Note | None:
 
 
 def _copying(found: dict[str, Curve]) -> Note | None:
+    """As the metric itself says, which knows what is chance; by the ratio where it says nothing."""
     for curve in found.values():
-        if curve.ratios and curve.ratios[-1][1] < 1:
+        told = any("copies of training images" in str(note) for note in curve.last.raw.get("notes") or [])
+        if curve.ratios and (told or curve.ratios[-1][1] < _TOO_NEAR):
             return Note("copying", "watch", "The images are closer to the training data than the data is to itself, "
                         "which copies of training images would explain.",
                         "Look for near copies before showing images to anybody.",
-                        f"{curve.metric}_ratio {curve.ratios[-1][1]:.3f} < 1 at {curve.ratios[-1][0]:g} kimg")
+                        f"{curve.metric}_ratio {curve.ratios[-1][1]:.3f} at {curve.ratios[-1][0]:g} kimg, "
+                        f"{'beyond chance' if told else f'below {_TOO_NEAR:g}'}")
     return None
 
 

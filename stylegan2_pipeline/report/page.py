@@ -32,7 +32,7 @@ from torch_utils.text import format_time
 KINDS = {"ours": "a run of this project", "stylegan2-ada": "a run of the public stylegan2-ada-pytorch code",
          "stylegan3": "a run of the public stylegan3 code"}
 LOG_LINES = 60
-NOT_FID = ("swd and pfd32 need no network weights and are no FID: they compare with nothing published.")
+NOT_FID = ("swd, rfd, pfd32 and prdc32 need no network weights and are no FID: they compare with nothing published.")
 
 
 def single_page(view: RunView, made: str) -> str:
@@ -118,7 +118,7 @@ def metrics_section(view: RunView) -> str:
 
 
 def metric_table(curve: Curve) -> str:
-    keys = list(dict.fromkeys(key for point in curve.points for key in point.results))
+    keys = curve.keys
     rows = [[float(point.kimg), *(point.results.get(key) for key in keys)] for point in curve.points]
     counts = curve.last.raw.get("counts") or {}
     about = ", ".join(f"{count} {kind}" for kind, count in counts.items()) if isinstance(counts, dict) else ""
@@ -127,7 +127,15 @@ def metric_table(curve: Curve) -> str:
     lower = "lower" if curve.lower else "higher"
     caption = f"{lower} is better, the best line marked" + (f"; images: {about}" if about else "") + left_out
     return (f"<details{' open' if len(rows) <= 12 else ''}><summary>{text(curve.metric)}</summary>"
-            f"{table(['kimg', *keys], rows, caption=caption, best=best)}</details>")
+            f"{table(['kimg', *keys], rows, caption=caption, best=best)}{last_words(curve)}</details>")
+
+
+def last_words(curve: Curve) -> str:
+    """Intervals of the last measurement, and what is to be kept in mind of it."""
+    told = [f"{key} {short(low)} to {short(high)}" for key, (low, high) in curve.intervals(curve.last).items()]
+    intervals = f'<p class="note">95 % intervals at the end: {text(", ".join(told))}.</p>' if told else ""
+    notes = curve.last.raw.get("notes")
+    return intervals + "".join(f'<p class="note">{text(note)}</p>' for note in (notes or []))
 
 
 def time_section(view: RunView) -> str:
@@ -219,7 +227,7 @@ def next_section(view: RunView) -> str:
         data = shlex.quote(str(history.settings.get("data", "DATA.zip")))
         parts += [
             (f"Images from {view.network_words}", f"python generate.py --network={network} --seeds=1-32 --trunc=0.7"),
-            ("Its quality again", f"stylegan2 metrics --network={network} --data={data} --metrics=swd,pfd32"),
+            ("Its quality again", f"stylegan2 metrics --network={network} --data={data} --metrics=panel"),
             ("A new run that starts from it", f"python train.py --data={data} --resume={network}"),
         ]
     parts.append(("Beside another run", f"stylegan2 report {run} OTHER_RUN"))
