@@ -54,10 +54,10 @@ def feature_inputs(real, fake, detector="inception", module=None, **kwargs):
 
 def image_inputs(real, fake, **kwargs):
     """MetricInputs of two arrays of uint8 images [N,C,H,W], with the detectors that need no files."""
-    detectors = Detectors(torch.device("cpu"))
+    detectors = Detectors(kwargs.get("device", torch.device("cpu")))
 
     class Lazy(dict):
         def __missing__(self, name):
-            return detectors(name)
+            return lambda images: detectors.rows(name, images)
 
     return MetricInputs(ArraySet(real, Lazy()), ArraySet(fake, Lazy()), detectors, **kwargs)
