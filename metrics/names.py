@@ -87,7 +87,7 @@ class Name:
         """The same metric of another number of images, with the name that says so where names do."""
         if count == self.count:
             return self
-        shown = "{n}" in self.kind.name and self.text == self.kind.name.format(n=thousands(self.count))
+        shown = shown_count(self.kind, self.text) is not None
         return Name(self.kind.name.format(n=thousands(count)) if shown else self.text, self.kind, count)
 
 
@@ -96,12 +96,17 @@ def parse(text: str) -> Name:
     for kind in KINDS:
         if text == kind.usual:
             return Name(text, kind, kind.count)
-        found = re.fullmatch(re.escape(kind.name).replace(r"\{n\}", r"([1-9]\d{0,7})(k?)"), text)
-        if found and found.groups():
-            return Name(text, kind, int(found[1]) * (1000 if found[2] else 1))
+        if count := shown_count(kind, text):
+            return Name(text, kind, count)
     known = ", ".join(kind.usual for kind in KINDS)
     raise UserError(f"--metrics: there is no metric {text!r}. There are panel (that is {', '.join(PANEL)}), {known}; "
                     f"another number of images may stand in a name, as in fid2k_full.")
+
+
+def shown_count(kind: Kind, text: str) -> int | None:
+    """The number of images in a name, 5k or 5000; None for a name of another kind, or one that shows none."""
+    found = re.fullmatch(re.escape(kind.name).replace(r"\{n\}", r"([1-9]\d{0,7})(k?)"), text)
+    return int(found[1]) * (1000 if found[2] else 1) if found and found.groups() else None
 
 
 def expand(names: Iterable[str]) -> tuple[str, ...]:

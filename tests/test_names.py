@@ -33,7 +33,8 @@ def test_names_of_no_kind_are_refused_with_those_there_are(text):
 @pytest.mark.parametrize(("text", "count", "becomes"), [
     ("fid50k_full", 2000, "fid2k_full"), ("fid50k_full", 1234, "fid1234_full"), ("fid50k_full", 50000, "fid50k_full"),
     ("pr50k3", 1000, "pr1k3"), ("swd", 1000, "swd"), ("swd2k", 1000, "swd1k"), ("ppl2_wend", 1000, "ppl2_wend"),
-    ("fid_inf", 1000, "fid_inf"), ("pfd32", 500, "pfd32"),
+    ("fid_inf", 1000, "fid_inf"), ("pfd32", 500, "pfd32"), ("fid5000_full", 300, "fid300_full"),
+    ("fid5000_full", 5000, "fid5000_full"), ("fid2000_inf", 1000, "fid1k_inf"),
 ])  # fmt: skip
 def test_another_number_of_images_is_another_name_where_names_show_it(text, count, becomes):
     name = parse(text).of(count)
