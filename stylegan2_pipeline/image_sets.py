@@ -12,7 +12,7 @@ from torch import Tensor
 from metrics.cache import StatisticsCache
 from metrics.detectors.registry import Detectors
 from metrics.frechet import Moments
-from metrics.inputs import ImageSet, Watch, unwatched
+from metrics.inputs import KEPT_BYTES, ImageSet, Watch, unwatched
 from stylegan2_pipeline.shared_sampling import ImagePool
 from torch_utils import distributed
 from torch_utils.seeding import derive_seed
@@ -62,40 +62,45 @@ class StoredImages(ImageSet):
 
     def stream(self, detector: str, count: int) -> Iterator[Tensor]:
         if self._pool is not None and distributed.world_size() > 1:
-            yield from map(torch.from_numpy, self._pool.batches(f"{self._shared}:{detector}", count))
+            batches = self._pool.batches(f"{self._shared}:{detector}", count)
+            watched = self._watch(batches, -(-count // self._pool.batch), "Reading images")
+            yield from map(torch.from_numpy, watched)
             return
         for batch in self.images(count):
             yield self._detectors.rows(detector, torch.from_numpy(batch)).cpu()
 
     def features(self, detector: str, count: int) -> Tensor:
-        if not self._recall(detector, count):
+        rows = self._recalled(detector, count)
+        if rows is None:
             rows = super().features(detector, count)
             self._put(detector, count, "features", {"features": self._stored_order(rows)})
-            return rows
-        return self._kept[detector][:count]
+        return rows
 
     def moments(self, detector: str, count: int) -> Moments:
         found = self._cached(detector, count, "moments")
         if found is not None:
             return Moments(count, torch.from_numpy(found["mean"]), torch.from_numpy(found["scatter"]))
-        recalled = self._recall(detector, count)
-        moments = super().moments(detector, count)
+        recalled = self._recalled(detector, count)
+        moments = super().moments(detector, count) if recalled is None else Moments.of([recalled])
         self._put(detector, count, "moments", {"mean": moments.mean.cpu().numpy(),
                                                "scatter": moments.scatter.cpu().numpy()})
-        if not recalled and detector in self._kept:
-            self._put(detector, count, "features", {"features": self._stored_order(self._kept[detector][:count])})
+        kept = self._kept.get(detector)
+        if recalled is None and kept is not None and len(kept) >= count:
+            self._put(detector, count, "features", {"features": self._stored_order(kept[:count])})
         return moments
 
-    def _recall(self, detector: str, count: int) -> bool:
-        """Whether so many rows are in memory, now at the latest."""
-        if detector in self._kept and len(self._kept[detector]) >= count:
-            return True
-        found = self._cached(detector, count, "features")
-        if found is None:
-            return False
-        rows = torch.from_numpy(found["features"])
-        self._keep(detector, rows[torch.from_numpy(self.order)] if count == self.size else rows)
-        return detector in self._kept
+    def _recalled(self, detector: str, count: int) -> Tensor | None:
+        """Rows of the first `count` images from memory or the disk, where those of all images serve as well."""
+        kept = self._kept.get(detector)
+        if kept is not None and len(kept) >= count:
+            return kept[:count]
+        for number in dict.fromkeys((count, self.size)):
+            if found := self._cached(detector, number, "features"):
+                rows = torch.from_numpy(found["features"])
+                rows = rows[torch.from_numpy(self.order)] if number == self.size else rows
+                self._keep(detector, rows)
+                return rows[:count]
+        return None
 
     def _stored_order(self, rows: Tensor) -> np.ndarray:
         """Rows of all images as the images are stored, so that they serve every seed; others as they are."""
@@ -148,33 +153,46 @@ class GeneratedImages(ImageSet):
         if sum(map(len, self._images)) >= count:
             yield from first(self._images, count)
             return
-        keep = distributed.world_size() == 1 and count * int(np.prod(self._shape)) <= KEPT_IMAGES
-        made = []
+        keep, made = self._keeps(count), []
         for batch in self._made("fakes", count, "Generating"):
             made += [batch] if keep else []
             yield batch
         self._images = made or self._images
 
     def stream(self, detector: str, count: int) -> Iterator[Tensor]:
-        if self._images and sum(map(len, self._images)) >= count and not detector.startswith("ppl"):
-            for batch in first(self._images, count):
+        if not detector.startswith("ppl") and (self._keeps(count) or sum(map(len, self._images)) >= count):
+            for batch in self.images(count):
                 yield self._detectors.rows(detector, torch.from_numpy(batch)).cpu()
             return
         yield from map(torch.from_numpy, self._made(f"fakes:{detector}", count, f"Generating for {detector}"))
 
     def prefetch(self, wanted: Mapping[str, int]) -> None:
-        """One pass for the features of several detectors, of so many images each."""
-        names = sorted(wanted, key=lambda name: wanted[name], reverse=True)
-        if len(names) < 2 or wanted[names[0]] * int(np.prod(self._shape)) <= KEPT_IMAGES:
+        """One pass for the features of several detectors, of so many images each.
+
+        Those wanted of far fewer images than others are left out, as are those that would not be kept.
+        """
+        most = max(wanted.values(), default=0)
+        if len(wanted) < 2 or self._keeps(most):
             return  # the images themselves are kept
-        widths = [self._detectors.width(name, self._shape) for name in names]
-        count = wanted[names[0]]
-        parts: list[list[Tensor]] = [[] for _ in names]
+        names = sorted((name for name in wanted if 4 * wanted[name] >= most), key=lambda name: -wanted[name])
+        found = {name: self._detectors.width(name, self._shape) for name in names}
+        names = [name for name in names if wanted[name] * found[name] * 4 <= KEPT_BYTES]
+        if len(names) < 2:
+            return
+        widths, count = [found[name] for name in names], max(wanted[name] for name in names)
+        rows = {name: torch.empty([wanted[name], found[name]]) for name in names}
+        start = 0
         for batch in self._made(f"fakes:{'+'.join(names)}", count, "Generating"):
-            for part, rows in zip(parts, torch.from_numpy(batch).split(widths, dim=1), strict=True):
-                part.append(rows.contiguous())
-        for name, part in zip(names, parts, strict=True):
-            self._keep(name, torch.cat(part))
+            for name, part in zip(names, torch.from_numpy(batch).split(widths, dim=1), strict=True):
+                some = rows[name][start:start + len(part)]
+                some.copy_(part[:len(some)])
+            start += len(batch)
+        for name in names:
+            self._keep(name, rows[name])
+
+    def _keeps(self, count: int) -> bool:
+        """Whether so many images stay in memory; not where all ranks can make features of them."""
+        return distributed.world_size() == 1 and count * int(np.prod(self._shape)) <= KEPT_IMAGES
 
     def _made(self, name: str, count: int, label: str) -> Iterator[np.ndarray]:
         return self._watch(self._pool.batches(name, count), -(-count // self._pool.batch), label)

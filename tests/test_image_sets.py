@@ -95,8 +95,8 @@ def test_statistics_on_the_disk_serve_every_seed_and_no_other_data(tmp_path, wha
     else:
         np.testing.assert_array_equal(again, rows)
     assert measured(data="b")[1] == 10 and measured(digest="two")[1] == 10 and measured(mirror=True, count=20)[1] == 20
-    assert measured(count=6)[1] == 6 and measured(count=6, seed=1)[1] == 6  # other images
-    assert measured(count=6)[1] == 0
+    assert measured(data="c", count=6)[1] == 6 and measured(data="c", count=6, seed=1)[1] == 6  # other images
+    assert measured(data="c", count=6)[1] == 0
     assert measured()[1] == 0
 
 
@@ -139,6 +139,9 @@ def test_few_generated_images_are_made_once_for_everything():
     np.testing.assert_allclose(found.features("mean", 12), images.mean(axis=(2, 3)), rtol=1e-6)
     np.testing.assert_array_equal(np.stack(found.pick([11, 0])), images[[11, 0]])
     assert generator.made == 12
+    found, generator, _ = generated()
+    assert found.features("mean", 12).shape == (12, 3) and found.features("corner", 12).shape == (12, 2)
+    assert generator.made == 12
 
 
 def test_many_generated_images_pass_once_for_several_detectors(monkeypatch):
@@ -164,6 +167,52 @@ def test_features_beyond_the_limit_stream_through(monkeypatch):
     found = stored(detectors)
     assert found.moments("mean", 10).count == 10 and found.moments("mean", 10).count == 10
     assert detectors.seen == 20 and KEPT_BYTES > 50
+
+
+@pytest.mark.parametrize("limit", [50, KEPT_BYTES])
+def test_features_on_the_disk_serve_where_they_are_too_many_for_memory(tmp_path, monkeypatch, limit):
+    def read(count, seed=0):
+        detectors = Counting()
+        rows = stored(detectors, seed=seed, cache=StatisticsCache(tmp_path), key={"data": "a"}).features("mean", count)
+        return rows, detectors.seen
+
+    monkeypatch.setattr("metrics.inputs.KEPT_BYTES", limit)
+    rows, seen = read(10)
+    assert seen == 10
+    again, seen = read(10)
+    assert seen == 0
+    np.testing.assert_array_equal(again, rows)
+    some, seen = read(4, seed=3)  # those of all images serve fewer, in any order
+    assert seen == 0
+    np.testing.assert_array_equal(some, stored(seed=3).features("mean", 4))
+
+
+def test_moments_of_more_images_than_memory_holds_leave_no_short_features(tmp_path, monkeypatch):
+    monkeypatch.setattr("metrics.inputs.KEPT_BYTES", 80)  # 6 rows of 3
+    cache, key = StatisticsCache(tmp_path), {"data": "a"}
+    found = stored(cache=cache, key=key)
+    found.features("mean", 6)
+    found.moments("mean", 10)
+    np.testing.assert_array_equal(stored(cache=cache, key=key).features("mean", 10), stored().features("mean", 10))
+
+
+def test_one_pass_leaves_out_what_would_not_be_kept_or_is_of_far_fewer_images(monkeypatch):
+    monkeypatch.setattr(image_sets, "KEPT_IMAGES", 100)
+    found, generator, _ = generated()
+    found.prefetch({"mean": 12, "corner": 2})
+    assert generator.made == 0
+    monkeypatch.setattr(image_sets, "KEPT_BYTES", 100)  # less than 12 rows of 3
+    found.prefetch({"mean": 12, "corner": 7})
+    assert generator.made == 0
+
+
+def test_several_ranks_keep_no_images_and_so_make_features_in_one_pass(monkeypatch):
+    monkeypatch.setattr(image_sets.distributed, "world_size", lambda: 2)
+    found, *_ = generated()
+    asked = []
+    monkeypatch.setattr(found, "_made", lambda name, count, label: asked.append(name) or iter([]))
+    found.prefetch({"mean": 12, "corner": 12})
+    assert asked == ["fakes:mean+corner"]
 
 
 def test_first_takes_no_more_than_asked():
