@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,22 +23,28 @@ from stylegan2_pipeline.reporting import RunLog
 from stylegan2_pipeline.saving import keep_best, prune_snapshots
 from stylegan2_pipeline.shared_sampling import ImagePool
 from stylegan2_pipeline.statistics import Stat
+from stylegan2_pipeline.stopping import StopRequest
 from stylegan2_pipeline.training_step import Trainer
 from torch_utils.errors import UserError
 
 T = TypeVar("T")
 
 
+class Stopping(Exception):
+    """A signal asks the run to stop: what takes long is given up."""
+
+
 class Maintenance:
-    """The writing side of a run. snapshot: the network saved last."""
+    """The writing side of a run. snapshot: the network saved last. cut_short: the signal that ended a measurement."""
 
     def __init__(self, config: TrainConfig, run_dir: Path, trainer: Trainer, grid: Grid, pool: ImagePool,
-                 log: RunLog, detectors: Detectors) -> None:
+                 log: RunLog, detectors: Detectors, stop: StopRequest) -> None:
         self.config, self.run_dir, self.trainer, self.grid, self.pool, self.log = (config, run_dir, trainer, grid, pool,
                                                                                    log)
-        self.detectors = detectors
+        self.detectors, self.stop = detectors, stop
         self._told: set[str] = set()  # notes on metrics, their figures left out
         self.snapshot: Path | None = None
+        self.cut_short = 0
         self.probe = HealthProbe(grid.health_reals())
         self.checkup: Checkup
 
@@ -95,25 +101,47 @@ class Maintenance:
         return self.run_dir / f"network-snapshot-{self.trainer.cur_nimg // 1000:06d}.pkl"
 
     def _measure_all(self) -> None:
-        """A metric that fails is told and never stops the training."""
+        """A metric that fails is told and never stops the training; a signal cuts all short."""
+        names = [self._affordable(text) for text in self.config.metrics]
+        self.log.print(f"Measuring {', '.join(name.text for name in names)}")
+        try:
+            self._measure_each(names)
+        except Stopping:
+            self.cut_short = self.stop.signal
+            self.log.print("Measuring is left for when the run goes on.")
+
+    def _affordable(self, text: str) -> Name:
+        """A metric of the configuration; on a CPU of fewer images, wherever the run began."""
+        name = parse(text)
+        return name.of(min(name.count, CPU_METRIC_IMAGES)) if self.trainer.device.type == "cpu" else name
+
+    def _measure_each(self, names: Sequence[Name]) -> None:
         config, trainer = self.config, self.trainer
-        names = [parse(text) for text in config.metrics]
-        if trainer.device.type == "cpu":
-            names = [name.of(min(name.count, CPU_METRIC_IMAGES)) for name in names]
-        self.log.print(f"Measuring {', '.join(config.metrics)}")
         evaluation = self._attempt("Measuring", lambda: evaluation_of(
             trainer.G_ema, self.grid.dataset, self.detectors, seed=config.seed, batch=config.batch_gpu,
             snapshot=str(self.snapshot), trained_mirror=config.data.mirror, cache=StatisticsCache(), pool=self.pool,
-            watch=self.log.watch))
+            watch=self._watch))
         if evaluation is None:
             return
         self._attempt("Generating images for metrics", lambda: evaluation.prepare(names))
         for name in names:
+            self._heed()
             self._attempt(f"Metric {name.text}", lambda name=name: self._measure(evaluation, name))  # type: ignore[misc]
+
+    def _watch(self, items: Iterable[T], length: int, label: str) -> Iterator[T]:
+        for item in self.log.watch(items, length, label):
+            self._heed()
+            yield item
+
+    def _heed(self) -> None:
+        if self.stop.signal:
+            raise Stopping
 
     def _attempt(self, what: str, do: Callable[[], T]) -> T | None:
         try:
             return do()
+        except Stopping:
+            raise
         except Exception as error:
             if self.pool.broken:
                 raise  # the other ranks are in the middle of it
@@ -125,7 +153,8 @@ class Maintenance:
         trainer = self.trainer
         result, value = evaluation.measure(name)
         self.checkup.note_metric(result | {"cur_nimg": trainer.cur_nimg})
-        best = name.text == self.config.best_metric and self.checkup.is_best(name.text)
+        best_metric = self.config.best_metric
+        best = best_metric is not None and name == self._affordable(best_metric) and self.checkup.is_best(name.text)
         self.log.metric(result, trainer.cur_nimg, best)
         self._tell_notes(result["notes"])
         if value.details is not None:

@@ -74,6 +74,8 @@ class Run:
         self.clock = Clock()
         self.rollbacks = self.rollbacks_in_a_row = self.diverged_at = 0  # diverged_at: the most images seen then
         self.ended = False  # all was trained and measured
+        self.cut_short = 0  # the signal that ended a measurement, which the run is then to begin with
+        self.saved_before = False  # the state from before measuring
         self.began_nimg = 0  # where this process took the run up
         self.saver = Saver(job.run_dir, config.schedule, log.print)
         self.maintenance: Maintenance | None = None
@@ -84,7 +86,8 @@ class Run:
             self._restore(state)
             log.print(f"Continuing at {self.trainer.cur_nimg / 1000:g} kimg, from {job.state}")
         if distributed.rank() == 0:
-            self.maintenance = Maintenance(config, job.run_dir, self.trainer, self.grid, self.pool, log, detectors)
+            self.maintenance = Maintenance(config, job.run_dir, self.trainer, self.grid, self.pool, log, detectors,
+                                           stop)
             self.maintenance.restore(state["maintenance"] if state else None)
 
     # From weights, from a state, and to one.
@@ -154,6 +157,8 @@ class Run:
             if done and self.ended:
                 return self._finish()
             saved = self._maintain(done) if done or self._tick_is_due() else False
+            if self.cut_short:
+                return self._leave(self.cut_short)
             if save and not saved:
                 self._save()
             if not done:
@@ -253,7 +258,7 @@ class Run:
         trainer, clock, schedule = self.trainer, self.clock, self.config.schedule
         snapshot = done or (clock.tick > 0 and clock.tick % schedule.snapshot_ticks == 0)
         if snapshot and self.config.metrics:
-            self._save()  # they may take long
+            self.saved_before = self._save()  # they may take long
         began = clock.now()
         distributed.check_agreement(trainer.networks)
         stats = trainer.collector.harvest(distributed.sum_over_ranks)
@@ -266,6 +271,10 @@ class Run:
                 self.maintenance.tick(status, stats)
                 if snapshot:
                     self.maintenance.save_snapshot(measured=True)
+        if snapshot and self.config.metrics:
+            self.cut_short = distributed.from_main(lambda: self.maintenance.cut_short if self.maintenance else 0)
+            if self.cut_short:
+                return True
         clock.next_tick(trainer.cur_nimg, began)
         self.ended = done
         if snapshot:
@@ -285,9 +294,9 @@ class Run:
         return 0
 
     def _leave(self, signal: int) -> int:
-        saved = self._save()
+        saved = self.saved_before if self.cut_short else self._save()
         if self.maintenance is not None:
-            if self.trainer.cur_nimg:
+            if self.trainer.cur_nimg and not self.cut_short:
                 self.maintenance.save_network()
             self.log.print(telling.stopped(signal, self.trainer.cur_nimg, self.run_dir, saved))
         return 128 + signal

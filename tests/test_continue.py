@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from test_train import make_archive
 
+from metrics.table import FUNCTIONS
 from stylegan2_pipeline import launch
 from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.commands.train import command
@@ -100,6 +101,28 @@ def test_signals_save_and_say_so(number, code, gray, straight, tmp_path, monkeyp
     monkeypatch.undo()
     output = run("--continue", "--outdir", tmp_path).output  # the newest unfinished run
     assert "Continuing at 0.02 kimg" in output and "Done:" in output
+    same_result(run_dir, straight)
+
+
+@pytest.mark.parametrize("which", [1, 2])  # the last one is at the end of the run
+def test_a_signal_cuts_measuring_short_which_is_done_when_the_run_goes_on(which, gray, straight, tmp_path, monkeypatch):
+    measure, begun = FUNCTIONS["swd{n}"], []
+
+    def signalled(inputs, request):
+        begun.append(request.name)
+        if len(begun) == which:
+            os.kill(os.getpid(), signal.SIGTERM)
+        value = measure(inputs, request)
+        assert len(begun) < which, "it did not stop in the middle"
+        return value
+
+    monkeypatch.setitem(FUNCTIONS, "swd{n}", signalled)
+    result, run_dir = start(gray, tmp_path)
+    assert result.exit_code == 143 and "Measuring is left for when the run goes on" in result.output, result.output
+    assert "failed" not in result.output and f"--continue={run_dir}" in result.output
+    assert len(begun) == which and not json.loads((run_dir / "run.json").read_text())["finished"]
+    monkeypatch.undo()
+    go_on(run_dir)
     same_result(run_dir, straight)
 
 
