@@ -118,11 +118,13 @@ def fid_inf(inputs: MetricInputs, request: Request, detector: str = "inception")
     real, rows = Sample.of(inputs.real, detector, n), inputs.fake.features(detector, m)
     sizes = torch.linspace(min(FIRST_POINT, m // 2), m, POINTS).round().long()
     subsets = [_subset(m, int(size), inputs.seed, i) for i, size in enumerate(sizes)]
-    found = [_moments(rows[subset], inputs.device) for subset in subsets]
-    distances = torch.tensor([frechet(real.moments, some) for some in found], dtype=torch.float64)
+    distances = torch.zeros(POINTS, dtype=torch.float64)
+    for i, subset in enumerate(subsets):
+        some = Sample(_moments(rows[subset], inputs.device), rows[subset])
+        distances[i] = real.distance(some)
     weights = intercept_weights(1 / sizes.double())
     value = float(weights @ distances)
-    whole = Sample(found[-1], rows[:MOST])
+    whole = Sample(some.moments, rows[:MOST])
     errors = _errors_of_line(real, whole, subsets, weights, distances)
     results = {request.name: value, f"{request.name}_measured": float(distances[-1])}
     half = Z * math.hypot(*errors)

@@ -5,6 +5,7 @@ Without _full, as in the older names, against at most so many real images, mirro
 number take --num, and may show one as well (swd2k).
 """
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -98,15 +99,24 @@ def parse(text: str) -> Name:
             return Name(text, kind, kind.count)
         if count := shown_count(kind, text):
             return Name(text, kind, count)
-    known = ", ".join(kind.usual for kind in KINDS)
-    raise UserError(f"--metrics: there is no metric {text!r}. There are panel (that is {', '.join(PANEL)}), {known}; "
-                    f"another number of images may stand in a name, as in fid2k_full.")
+    raise UserError(f"--metrics: there is no metric {text!r}. {_meant(text)} Another number of images may stand in a "
+                    f"name, as in fid2k_full; `stylegan2 metrics --help` says what each is.")
 
 
 def shown_count(kind: Kind, text: str) -> int | None:
     """The number of images in a name, 5k or 5000; None for a name of another kind, or one that shows none."""
     found = re.fullmatch(re.escape(kind.name).replace(r"\{n\}", r"([1-9]\d{0,7})(k?)"), text)
     return int(found[1]) * (1000 if found[2] else 1) if found and found.groups() else None
+
+
+def _meant(text: str) -> str:
+    """The names that are like it; all of them where none is."""
+    known = ["panel", *(kind.usual for kind in KINDS)]
+    near = [name for name in known if name.startswith(text.lower()[:12])] if len(text) > 1 else []
+    near = near or difflib.get_close_matches(text.lower(), known, 3)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return f"There are panel (that is {', '.join(PANEL)}), {', '.join(known[1:])}."
 
 
 def expand(names: Iterable[str]) -> tuple[str, ...]:
@@ -121,6 +131,11 @@ def split(text: str) -> tuple[str, ...]:
     """Names between commas, expanded; () for none."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     return () if names == ["none"] else expand(names)
+
+
+def first_judge(names: Iterable[str]) -> str | None:
+    """The first of metrics by which a network can be better than another."""
+    return next((name for name in names if parse(name).kind.judges), None)
 
 
 def thousands(count: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import torch
 
-from metrics.names import expand
+from metrics.names import expand, first_judge
 from metrics.table import split_available
 from metrics.weights import WeightsSource
 from stylegan2_pipeline import __version__, ranks
@@ -122,14 +122,21 @@ def plan(outdir: str, typed: dict[str, Any], machine: Machine, dry_run: bool, co
                    "example --cbase=1024 --cmax=128 --batch=4 --kimg=50 (some 25 minutes on 2 cores).")
     for note in notes(config, typed):
         click.echo(note)
-    config, left_out = measurable(config, typed)
-    for sentence in left_out:
-        click.echo(sentence)
+    config, in_effect = with_measurable(config, typed)
     compile_operators(config)
     run_dir = make_run_folder(outdir, name)
     config.write(run_dir)
-    RunRecord(typed, launch_id=ranks.launch_id(), environment=environment(config.device)).write(run_dir)
+    RunRecord(typed | in_effect, launch_id=ranks.launch_id(), environment=environment(config.device)).write(run_dir)
     return Job(config, run_dir)
+
+
+def with_measurable(config: TrainConfig, typed: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
+    """Says what is left out; and the options that stand for what is measured, so that typing them again later, when
+    there are weights, is a change."""
+    config, left_out = measurable(config, typed)
+    for sentence in left_out:
+        click.echo(sentence)
+    return config, {"metrics": ",".join(config.metrics)} if left_out else {}
 
 
 def measurable(config: TrainConfig, typed: dict[str, Any]) -> tuple[TrainConfig, list[str]]:
@@ -146,7 +153,7 @@ def measurable(config: TrainConfig, typed: dict[str, Any]) -> tuple[TrainConfig,
     if best not in (None, *metrics):
         if "best_metric" in typed:
             raise UserError(f"--best-metric={typed['best_metric']} cannot be measured. {' '.join(sentences)}")
-        best = metrics[0]
+        best = first_judge(metrics)
     instead = f"Measured {'besides' if usable else 'instead'}: {', '.join(metrics)}."
     return replace(config, metrics=tuple(metrics), best_metric=best), [*sentences, instead]
 
@@ -178,9 +185,12 @@ def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry
     if state is None:
         raise UserError(f"--continue: {run_dir} has no training state that is whole. Start a new run from its weights "
                         f"with --resume={run_dir}.")
+    in_effect = {}
+    if "metrics" in typed:
+        config, in_effect = with_measurable(config, typed)
     compile_operators(config)
     config.write(run_dir)
-    options = record.options | {name: value for name, value in typed.items() if value is not None}
+    options = record.options | {name: value for name, value in typed.items() if value is not None} | in_effect
     record.updated(options=options, finished=False, launch_id=ranks.launch_id() or record.launch_id).write(run_dir)
     return Job(config, run_dir, state)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metrics.names import expand, parse, split
+from metrics.names import expand, first_judge, parse, split
 from stylegan2_pipeline.config import (
     CPU_METRIC_IMAGES,
     DIFFAUGMENT_NAMES,
@@ -212,7 +212,7 @@ def pick_best_metric(given: dict[str, Any], machine: Machine) -> str | None:
     names = pick_metrics(given, machine)
     wanted = given.get("best_metric")
     if wanted in (None, "none"):
-        return None if wanted else next((name for name in names if parse(name).kind.judges), None)
+        return None if wanted else first_judge(names)
     chosen = on_machine(expand([wanted])[0], machine)
     if not parse(chosen).kind.judges:
         raise UserError(f"--best-metric={wanted}: no network is better by more or less of it. Take another metric.")

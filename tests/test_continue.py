@@ -126,6 +126,21 @@ def test_a_signal_cuts_measuring_short_which_is_done_when_the_run_goes_on(which,
     same_result(run_dir, straight)
 
 
+def test_metrics_typed_again_are_measured_once_there_are_weights(gray, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "split_available", lambda names, source: (
+        [name for name in names if not name.startswith("fid")],
+        [f"Metric {name} is left out: no weights." for name in names if name.startswith("fid")]))
+    args = ["--data", gray, "--outdir", tmp_path, *SMALL, "--kimg=0.012", "--metrics=memorization,fid50k_full"]
+    assert run(*args).exit_code == 0
+    run_dir, = tmp_path.iterdir()
+    config = json.loads((run_dir / "training_options.json").read_text())
+    assert config["metrics"] == ["memorization"] and config["best_metric"] is None  # nothing is best by copies
+    assert "Measured instead: swd" in go_on(run_dir, "--kimg=0.024", "--metrics=fid50k_full")
+    monkeypatch.setattr(launch, "split_available", lambda names, source: (list(names), []))
+    go_on(run_dir, "--kimg=0.025", "--metrics=fid50k_full")
+    assert json.loads((run_dir / "training_options.json").read_text())["metrics"] == ["fid1k_full"]
+
+
 def test_longer_after_the_end(gray, straight, tmp_path):
     result, run_dir = start(gray, tmp_path, "--kimg=0.036")  # the end of a tick, and of the second of two
     assert result.exit_code == 0
