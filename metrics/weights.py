@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ def locate(name: str, source: WeightsSource | None = None, download: bool = True
     UserError with URL, size, hash and where to put the file when it cannot be had.
     """
     source, weights = source or WeightsSource(), WEIGHTS[name]
+    if weights_dir().is_file():
+        raise UserError(f"STYLEGAN2_WEIGHTS is the file {weights_dir()}. Set it to the folder that holds the weights, "
+                        f"or name the file with --weights.")
     refused: list[str] = []
     found = _given(weights, source) or _kept(weights, refused)
     if found:
@@ -97,7 +101,9 @@ def read_state(file: WeightsFile) -> "dict[str, Tensor]":
     import torch
 
     try:
-        data = torch.load(file.path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is no file of weights; an error follows
+            data = torch.load(file.path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file provokes
         raise UserError(f"{file.path} cannot be read as weights: {_damage(file.path, error)}. "
                         f"{_remedies(file.name)}") from error
@@ -189,10 +195,10 @@ def _damage(path: Path, error: Exception | None = None) -> str:
         if start.startswith(b"version https://git-lfs"):
             return "it is the placeholder of a file that git-lfs has not brought"
     if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
-        return "it is damaged, or would run code of its own, which is never done"
-    if error is None:
-        return ""
-    return f"it is damaged or incomplete ({' '.join(str(error).split())[:150] or type(error).__name__})"
+        return "it is damaged, something else such as a snapshot, or would run code of its own, which is never done"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it is damaged, incomplete or no file of weights" if error is not None else ""
 
 
 def _described(weights: Published, what: str = "") -> str:
@@ -205,7 +211,9 @@ def _remedy(weights: Published, what: str = "") -> str:
 
 
 def _remedies(name: str) -> str:
-    return _remedy(WEIGHTS[name]) if name in WEIGHTS else "Give a published file of weights."
+    return _remedy(WEIGHTS[name]) if name in WEIGHTS else (
+        f"Give one of the published files: {', '.join(known.filename for known in WEIGHTS.values())}; `stylegan2 "
+        f"metrics fetch` downloads them.")
 
 
 def _is_torchscript(path: Path) -> bool:

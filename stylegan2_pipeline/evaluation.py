@@ -13,7 +13,7 @@ from metrics.detectors.registry import Detectors
 from metrics.inputs import ImageSet, MetricInputs, MetricValue, Watch, unwatched
 from metrics.names import Name
 from metrics.table import compute, plan
-from stylegan2_pipeline.dataset import ImageDataset
+from stylegan2_pipeline.dataset import ImageDataset, describe
 from stylegan2_pipeline.image_sets import GeneratedImages, StoredImages
 from stylegan2_pipeline.images import to_uint8
 from stylegan2_pipeline.networks import Generator
@@ -106,8 +106,8 @@ def digest_of(dataset: ImageDataset, cache: StatisticsCache | None) -> str:
 def check_fit(G: Generator, dataset: ImageDataset) -> None:
     network = [G.img_channels, G.img_resolution, G.img_resolution]
     if network != list(dataset.image_shape):
-        raise UserError(f"--network makes images of (channels, height, width) {tuple(network)}, but --data holds "
-                        f"{tuple(dataset.image_shape)}. Give the dataset that the network was trained on.")
+        raise UserError(f"--network makes {describe(network)} images, but --data holds "
+                        f"{describe([*dataset.image_shape])} ones. Give the dataset that the network was trained on.")
     if G.c_dim and G.c_dim != dataset.label_dim:
         raise UserError(f"--network takes labels of {G.c_dim} numbers, but those of --data have {dataset.label_dim}. "
                         f"Give the dataset, with its labels, that the network was trained on.")

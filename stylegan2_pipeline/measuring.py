@@ -104,7 +104,10 @@ def _check(asked: Asked) -> None:
         raise UserError(f"--metrics: {', '.join(paths)} follows paths between generated images, so it needs a network: "
                         f"--network=PKL instead of --images.")
     for file in dict.fromkeys(file for name in names for file in name.kind.weights):
-        locate(file, asked.source)
+        try:
+            locate(file, asked.source)
+        except UserError as error:
+            raise UserError(f"{error.message} Without weights there are --metrics=panel and others.") from error
 
 
 def _work(task: Task, device: torch.device) -> int:

@@ -102,7 +102,7 @@ def test_features_made_by_the_pool_are_those_of_its_images(here):
 
 
 @pytest.mark.parametrize(("net", "data", "message"), [
-    ({"channels": 1}, {}, r"--network .*\(1, 16, 16\).*--data .*\(3, 16, 16\)"),
+    ({"channels": 1}, {}, "--network makes 16x16 gray images, but --data holds 16x16 RGB"),
     ({"c_dim": 2}, {}, "labels of 2"),
 ])  # fmt: skip
 def test_networks_that_do_not_fit_the_data_are_refused(here, net, data, message):
@@ -116,7 +116,7 @@ def test_an_archive_has_the_digest_of_its_dataset(here):
 
 
 def run(*args):
-    return CliRunner().invoke(command, [*map(str, args), "--device=cpu"])
+    return CliRunner().invoke(command, [*map(str, args), *([] if "fetch" in args else ["--device=cpu"])])
 
 
 def test_command_prints_and_adds_to_the_run_folder(here):
@@ -170,7 +170,8 @@ def test_command_uses_the_labels_of_a_conditional_network(here):
 
 
 @pytest.mark.parametrize(("args", "words"), [
-    (["--network=no.pkl", "--data=d", "--metrics=nope"], ["nope", "swd", "fid50k_full"]),
+    (["--network=no.pkl", "--data=d", "--metrics=quality"], ["quality", "swd", "fid50k_full"]),
+    (["fetch", "incept"], ["incept", "inception"]),
     (["--network=no.pkl", "--data=d", "--metrics=none"], ["--metrics"]),
     (["--network=net.pkl", "--images=d", "--data=d"], ["--images", "--network", "one of them"]),
     (["--images=d", "--metrics=swd"], ["--data is missing"]),
@@ -178,7 +179,8 @@ def test_command_uses_the_labels_of_a_conditional_network(here):
     (["--network=net.pkl", "--metrics=swd"], ["--data is missing", "does not say"]),
     (["--network=moved.pkl", "--metrics=swd"], ["--data is missing", "gone.zip"]),
     (["--images=gray", "--data=d", "--metrics=pfd32"], ["16x16 gray", "16x16 RGB", "dataset_tool.py"]),
-    (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--offline"], ["--offline", "https://", "--weights"]),
+    (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--offline"], ["--offline", "https://", "--weights",
+                                                                                "panel"]),
     (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--weights=no.pth"], ["--weights", "no.pth"]),
     (["--network=net.pkl", "--data=d", "--holdout=none"], ["--holdout", "none"]),
 ])  # fmt: skip

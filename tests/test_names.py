@@ -23,11 +23,15 @@ def test_each_usual_name_is_its_own_kind():
         assert parse(kind.name.format(n="7k")).kind is kind
 
 
-@pytest.mark.parametrize("text", ["fid", "fid0k_full", "fid50k_ful", "", "FID50k_full", "pr50k_full", "swd-1"])
-def test_names_of_no_kind_are_refused_with_those_there_are(text):
+@pytest.mark.parametrize(("text", "meant"), [
+    ("fid", "fid50k_full or fid_inf or fid50k?"), ("fid0k_full", "fid50k_full"), ("fid50k_ful", "fid50k_full?"),
+    ("FID50k_full", "fid50k_full?"), ("pr50k_full", "pr50k3_full"), ("swd-1", "swd?"), ("memorisation", "memorization?"),
+    ("", "There are panel (that is swd, rfd, pfd32, prdc32)"), ("quality", "fid50k_full, kid50k_full"),
+])  # fmt: skip
+def test_names_of_no_kind_are_refused_with_those_that_may_be_meant(text, meant):
     with pytest.raises(UserError) as error:
         parse(text)
-    assert repr(text) in error.value.message and "fid50k_full" in error.value.message and "panel" in error.value.message
+    assert repr(text) in error.value.message and meant in error.value.message and "--help" in error.value.message
 
 
 @pytest.mark.parametrize(("text", "count", "becomes"), [

@@ -211,6 +211,14 @@ def test_paths_that_help_nobody_are_refused(site, tmp_path):
     assert not site.asked
 
 
+def test_a_file_in_the_place_of_the_weights_folder_is_said(site, tmp_path, monkeypatch):
+    (tmp_path / "inception.pth").write_bytes(b"x")
+    monkeypatch.setenv("STYLEGAN2_WEIGHTS", str(tmp_path / "inception.pth"))
+    with pytest.raises(UserError, match=r"STYLEGAN2_WEIGHTS is the file .*inception\.pth.*the folder.*--weights"):
+        locate("inception")
+    assert not site.asked
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3},
                                   lambda s: {"model": {"params": s}}])

@@ -6,10 +6,17 @@ from typing import Any
 import click
 
 from metrics.names import KINDS
+from metrics.published import WEIGHTS
 
 FOLDER = click.Path(path_type=Path)
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120}
-EPILOG = "\b\n" + "\n".join(["All metrics:", *(f"  {kind.usual:<13} {kind.title}" for kind in KINDS)])
+EPILOG = "\b\n" + "\n".join([
+    "All metrics, those without weights:", *(f"  {kind.usual:<13} {kind.title}" for kind in KINDS if not kind.weights),
+    "and those with weights, in brackets:",
+    *(f"  {kind.usual:<13} {kind.title} [{', '.join(kind.weights)}]" for kind in KINDS if kind.weights)])
+COUNTED = {"real": "{} real", "fake": "{} generated", "floor": "halves of {} for the floor",
+           "unseen": "{} to know chance by", "planted": "{} planted copies"}
+CHIEF = ("", "_expected", "_repeated", "_extracted", "_found", "_duplicates")  # where a page explains the others
 
 
 def weights_options(command: Any) -> Any:
@@ -86,6 +93,10 @@ def show(record: dict[str, Any], path: Path, files: list[Path]) -> None:
     results = record["results"]
     beside = {f"{key}{end}" for key in results for end in ("_floor", "_ratio")}
     lines = {key: value for key, value in results.items() if key not in beside}
+    notes = list(record["notes"])
+    if files:
+        lines = {key: value for key, value in lines.items() if key.removeprefix(record["metric"]) in CHIEF}
+        click.echo(notes.pop(0))
     width = max(map(len, lines))
     for key, value in lines.items():
         low, high = record["intervals"].get(key) or (None, None)
@@ -93,21 +104,23 @@ def show(record: dict[str, Any], path: Path, files: list[Path]) -> None:
         more = "".join(f"   {end} {results[f'{key}_{end}']:.4f}" for end in ("floor", "ratio")
                        if f"{key}_{end}" in results)
         click.echo(f"{key:<{width}}  {value:9.4f}  {between:<20}{more}".rstrip())
-    counts = ", ".join(f"{count} {kind}" for kind, count in record["counts"].items())
+    counts = ", ".join(COUNTED.get(kind, "{} " + kind).format(count)
+                       for kind, count in record["counts"].items() if count)
     click.echo(f"  Images: {counts}. Time: {record['total_time_str']}.")
-    for note in record["notes"]:
+    for note in notes:
         click.echo(f"  {note}")
-    click.echo(f"  Added to {path}" + (f"; see {files[0]}" if files else ""))
+    click.echo(f"  Added to {path}" + (f"; all figures and the pictures: {files[0]}" if files else ""))
 
 
 @command.command(context_settings=SETTINGS)
-@click.argument("names", nargs=-1, metavar="[inception] [vgg16] [lpips] [dinov2]")
+@click.argument("names", nargs=-1, metavar="[inception] [vgg16] [lpips] [dinov2]", type=click.Choice(list(WEIGHTS)))
 @weights_options
 def fetch(names: tuple[str, ...], weights: tuple[Path, ...], offline: bool) -> None:
     """Download the weights of detectors ahead of time, for a machine without network for example.
 
     Without names: inception, vgg16 and lpips. Files are checked by size and hash, and an interrupted download goes on
-    where it was.
+    where it was. They go to STYLEGAN2_WEIGHTS, or to `weights` in the cache; that folder can be copied to a machine
+    without network.
 
     \b
     Examples:
