@@ -32,15 +32,20 @@ class Evaluation:
     """
 
     def __init__(self, inputs: MetricInputs, detectors: Detectors, mirrored: MetricInputs | None = None,
-                 mirror: str = "auto") -> None:
+                 mirror: str = "auto", trained: MetricInputs | None = None) -> None:
+        """trained: with what the network was trained on, where that is a part of the real images."""
         self.inputs, self._detectors, self._mirrored, self._mirror = inputs, detectors, mirrored, mirror
+        self._trained = trained or inputs
 
     def prepare(self, names: Sequence[Name]) -> None:
         if isinstance(self.inputs.fake, GeneratedImages):
             self.inputs.fake.prefetch(plan(names))
 
     def measure(self, name: Name) -> tuple[dict[str, Any], MetricValue]:
-        record, value = compute(name, self.inputs, self._mirrored, self._mirror)
+        inputs = self._trained if name.kind.name == "memorization" else self.inputs
+        record, value = compute(name, inputs, self._mirrored, self._mirror)
+        if name.text.startswith("ppl") and "truncation_psi" in record:
+            record["truncation_psi"] = 1.0  # paths are those of the network as it is
         files = [self._detectors.weights(file) for file in name.kind.weights]
         record["weights"] = {file.name: {"sha256": file.sha256, "published": file.published} for file in files}
         if others := [file.path.name for file in files if not file.published]:
@@ -59,14 +64,16 @@ def evaluation_of(
     snapshot: str | None = None,
     truncation_psi: float = 1.0,
     trained_mirror: bool = False,
+    trained: ImageDataset | None = None,
     mirror: str = "auto",
     holdout: ImageSet | None = None,
     cache: StatisticsCache | None = None,
     pool: ImagePool | None = None,
     watch: Watch = unwatched,
 ) -> Evaluation:
-    """Of a generator in eval mode on the detectors' device.
+    """Of a generator in eval mode on the detectors' device, against all images of the dataset.
 
+    trained: the part of them that it was trained on, in which copies are looked for; None: all.
     pool: makes images and features with all ranks (then this is used on rank 0 alone, inside its lead()); its makers
     are MetricMakers. Without it they are made here.
 
@@ -75,25 +82,23 @@ def evaluation_of(
     """
     check_fit(G_ema, dataset)
     own_pool = pool or ImagePool(MetricMakers(G_ema, dataset, detectors, seed, truncation_psi), batch)
-    key = {"data": digest_of(dataset, cache), "shape": dataset.image_shape}
 
-    def real(mirrored: bool) -> StoredImages:
-        return StoredImages(
-            dataset.image, dataset.image_names, detectors, seed=seed, batch=batch, mirror=mirrored,
-            key=key, cache=cache, pool=pool, watch=watch,
-            shared="mirrored" if mirrored else "reals")
-
-    about = {"data": dataset.name, "data_digest": key["data"], "num_real": dataset.n_raw,
-             "truncation_psi": truncation_psi, "noise_mode": "random", "network_mirror": trained_mirror}
-
-    def inputs(mirrored: bool) -> MetricInputs:
+    def inputs(images: ImageDataset, shared: str | None) -> MetricInputs:
+        """shared: the pool's name for their features; None where nobody takes features."""
+        digest = digest_of(images, cache)
+        real = StoredImages(
+            images.image, images.image_names, detectors, seed=seed, batch=batch, mirror=shared == "mirrored",
+            key={"data": digest}, cache=cache, pool=pool if shared else None, watch=watch, shared=shared or "")
+        about = {"data": images.name, "data_digest": digest, "num_real": images.n_raw,
+                 "truncation_psi": truncation_psi, "noise_mode": "random", "network_mirror": trained_mirror}
         return MetricInputs(
-            real(mirrored), fake, detectors, device=detectors.device, seed=seed, snapshot=snapshot, holdout=holdout,
+            real, fake, detectors, device=detectors.device, seed=seed, snapshot=snapshot, holdout=holdout,
             num_gpus=distributed.world_size() if pool else 1, trained_mirror=trained_mirror,
             watch=watch, about=about)
 
     fake = GeneratedImages(own_pool, detectors, dataset.image_shape, watch)
-    return Evaluation(inputs(False), detectors, inputs(True), mirror)
+    return Evaluation(inputs(dataset, "reals"), detectors, inputs(dataset, "mirrored"), mirror,
+                      None if trained is None else inputs(trained, None))
 
 
 def digest_of(dataset: ImageDataset, cache: StatisticsCache | None) -> str:

@@ -185,7 +185,7 @@ def plan_to_continue(run_dir: Path, typed: dict[str, Any], machine: Machine, dry
     if state is None:
         raise UserError(f"--continue: {run_dir} has no training state that is whole. Start a new run from its weights "
                         f"with --resume={run_dir}.")
-    in_effect = {}
+    in_effect: dict[str, Any] = {}
     if "metrics" in typed:
         config, in_effect = with_measurable(config, typed)
     compile_operators(config)

@@ -14,6 +14,7 @@ from metrics.names import Name, parse
 from stylegan2_pipeline.checkpoint import save_snapshot
 from stylegan2_pipeline.checkup import Checkup
 from stylegan2_pipeline.config import CPU_METRIC_IMAGES, TrainConfig
+from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.evaluation import Evaluation, evaluation_of
 from stylegan2_pipeline.health.probe import HealthProbe
 from stylegan2_pipeline.images import save_image
@@ -35,13 +36,16 @@ class Stopping(Exception):
 
 
 class Maintenance:
-    """The writing side of a run. snapshot: the network saved last. cut_short: the signal that ended a measurement."""
+    """The writing side of a run. snapshot: the network saved last. cut_short: the signal that ended a measurement.
+
+    data: what networks are compared with, of which grid.dataset may be a part.
+    """
 
     def __init__(self, config: TrainConfig, run_dir: Path, trainer: Trainer, grid: Grid, pool: ImagePool,
-                 log: RunLog, detectors: Detectors, stop: StopRequest) -> None:
+                 log: RunLog, detectors: Detectors, stop: StopRequest, data: ImageDataset) -> None:
         self.config, self.run_dir, self.trainer, self.grid, self.pool, self.log = (config, run_dir, trainer, grid, pool,
                                                                                    log)
-        self.detectors, self.stop = detectors, stop
+        self.detectors, self.stop, self.data = detectors, stop, data
         self._told: set[str] = set()  # notes on metrics, their figures left out
         self.snapshot: Path | None = None
         self.cut_short = 0
@@ -118,9 +122,9 @@ class Maintenance:
     def _measure_each(self, names: Sequence[Name]) -> None:
         config, trainer = self.config, self.trainer
         evaluation = self._attempt("Measuring", lambda: evaluation_of(
-            trainer.G_ema, self.grid.dataset, self.detectors, seed=config.seed, batch=config.batch_gpu,
-            snapshot=str(self.snapshot), trained_mirror=config.data.mirror, cache=StatisticsCache(), pool=self.pool,
-            watch=self._watch))
+            trainer.G_ema, self.data, self.detectors, seed=config.seed, batch=config.batch_gpu,
+            trained=self.grid.dataset if config.data.subset else None, trained_mirror=config.data.mirror,
+            snapshot=str(self.snapshot), cache=StatisticsCache(), pool=self.pool, watch=self._watch))
         if evaluation is None:
             return
         self._attempt("Generating images for metrics", lambda: evaluation.prepare(names))

@@ -119,15 +119,18 @@ def _work(task: Task, device: torch.device) -> int:
     snapshot, where = open_network(asked.network, str(device))
     G = snapshot.G_ema
     assert G is not None
-    dataset = ImageDataset(asked.data or data_of(snapshot), use_labels=bool(G.c_dim))
+    path = asked.data or data_of(snapshot)
+    dataset = ImageDataset(path, use_labels=bool(G.c_dim))
     pool = ImagePool(MetricMakers(G, dataset, detectors, asked.seed, asked.trunc), asked.batch)
     if distributed.rank():
         pool.serve()
         return 0
+    memorization = any(name.kind.name == "memorization" for name in asked.names)
     evaluation = evaluation_of(
         G, dataset, detectors, pool=pool, seed=asked.seed, batch=asked.batch, snapshot=where,
         truncation_psi=asked.trunc, trained_mirror=bool(snapshot.options.get("data", {}).get("mirror", False)),
-        mirror=asked.mirror, holdout=_holdout(asked, detectors), cache=_cache(asked), watch=progress)
+        mirror=asked.mirror, trained=trained_part(snapshot, path) if memorization else None,
+        holdout=_holdout(asked, detectors), cache=_cache(asked), watch=progress)
     in_run = (Path(where).parent / "training_options.json").exists()
     with pool.lead():
         _write(task, evaluation, asked.outdir or (Path(where).parent if in_run else Path("out")))
@@ -153,6 +156,16 @@ def data_of(snapshot: Snapshot) -> str:
         raise UserError(f"--data is missing: the network was trained on {path}, which is not there. Give the zip or "
                         f"folder.")
     return str(path)
+
+
+def trained_part(snapshot: Snapshot, path: str) -> ImageDataset | None:
+    """The images that a network was trained on with --subset, as long as they are those; else None."""
+    data = snapshot.options.get("data", {})
+    if not data.get("subset"):
+        return None
+    part = ImageDataset(path, use_labels=bool(data.get("label_dim")), max_images=data["subset"],
+                        seed=snapshot.options.get("seed", 0))
+    return part if part.fingerprint() == data.get("fingerprint") else None
 
 
 def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:

@@ -68,7 +68,10 @@ class Run:
         self.trainer = Trainer(config, labels, device, self._tell)
         self.grid = Grid(self.dataset, self.trainer)
         detectors = Detectors(device)
-        makers = MetricMakers(self.trainer.G_ema, self.dataset, detectors, config.seed)
+        compared = self.dataset  # all of the data, as published figures of networks trained on a part are
+        if data.subset and config.metrics:
+            compared = ImageDataset(data.path, use_labels=bool(data.label_dim))
+        makers = MetricMakers(self.trainer.G_ema, compared, detectors, config.seed)
         makers["grid"] = self.grid.make
         self.pool = ImagePool(makers, config.batch_gpu)
         self.clock = Clock()
@@ -87,7 +90,7 @@ class Run:
             log.print(f"Continuing at {self.trainer.cur_nimg / 1000:g} kimg, from {job.state}")
         if distributed.rank() == 0:
             self.maintenance = Maintenance(config, job.run_dir, self.trainer, self.grid, self.pool, log, detectors,
-                                           stop)
+                                           stop, compared)
             self.maintenance.restore(state["maintenance"] if state else None)
 
     # From weights, from a state, and to one.

@@ -126,6 +126,14 @@ def test_a_signal_cuts_measuring_short_which_is_done_when_the_run_goes_on(which,
     same_result(run_dir, straight)
 
 
+def test_a_run_on_a_part_measures_against_all_of_the_data(tmp_path):
+    data = make_archive(tmp_path / "discs.zip", count=100)
+    _, run_dir = start(data, tmp_path / "runs", "--kimg=0.012", "--subset=60", "--metrics=swd,memorization")
+    layout, = lines(run_dir / "metric-swd.jsonl")
+    copies, = lines(run_dir / "metric-memorization.jsonl")
+    assert layout["num_real"] == 100 and copies["num_real"] == copies["counts"]["real"] == 60
+
+
 def test_metrics_typed_again_are_measured_once_there_are_weights(gray, tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "split_available", lambda names, source: (
         [name for name in names if not name.startswith("fid")],

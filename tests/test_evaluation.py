@@ -161,6 +161,22 @@ def test_data_is_looked_up_in_the_network(here):
     assert json.loads((here / "out" / "metric-pfd32.jsonl").read_text())["network_mirror"] is True
 
 
+def test_a_network_of_a_part_is_compared_with_all_and_searched_for_copies_of_the_part(here):
+    data = write_data(here / "data", n=60)
+    part = ImageDataset(data, max_images=25, seed=3)
+    options = {"data": {"path": str(data), "subset": 25, "fingerprint": part.fingerprint()}, "seed": 3}
+    net = write_snapshot(here / "net.pkl", options=options)
+    assert run(f"--network={net}", "--metrics=pfd32,memorization", "--num=20", "--outdir=o").exit_code == 0
+    layout, copies = (json.loads((here / "o" / f"metric-{name}.jsonl").read_text())
+                      for name in ("pfd32", "memorization"))
+    assert layout["num_real"] == 60 and layout["data_digest"] == ImageDataset(data).digest()
+    assert copies["num_real"] == copies["counts"]["real"] == 25 and copies["data_digest"] == part.digest()
+    assert run(f"--network={net}", f"--data={write_data(here / 'other', n=30)}", "--metrics=memorization", "--num=20",
+               "--outdir=o").exit_code == 0
+    other = (here / "o" / "metric-memorization.jsonl").read_text().splitlines()[1]
+    assert json.loads(other)["num_real"] == 30
+
+
 def test_command_uses_the_labels_of_a_conditional_network(here):
     data = write_data(here / "data", classes=2)
     net = write_snapshot(here / "net.pkl", c_dim=2)
