@@ -99,6 +99,22 @@ def test_keys_are_explained_and_counted(clean):
     assert clean.about["mirror_search"] and clean.about["unseen"] == "holdout"
 
 
+def test_a_holdout_of_another_kind_is_no_alarm(sets, clean, copied):
+    """Whatever is like the data at all would be nearer to it than such images are."""
+    train, _, fake = sets
+    noise = np.random.default_rng(0).integers(0, 256, [40, *train.shape[1:]], dtype=np.uint8)
+    value = measure(train, fake, noise)
+    assert value.results["memorization_p"] < 0.001 and not value.details.alarm
+    assert value.notes[0].startswith("Nothing can be said: the holdout images are unlike the data")
+    assert any("Give --holdout images of the same kind" in note for note in value.notes)
+    assert not any("unlike" in note or "same kind" in note for note in (*clean.notes, *copied.notes))
+    assert measure(train, with_copies(fake, train, range(10, 24)), noise).details.alarm  # plain copies all the same
+
+
+def test_an_alarm_says_what_to_do(clean, copied):
+    assert any("flagged.txt" in note for note in copied.notes) and not any("flagged" in note for note in clean.notes)
+
+
 def test_duplicates_in_the_data_mislead_nobody(sets, copied):
     """The next neighbour of a copy of a duplicated image is another image; without the groups it would be its twin, at
     a distance of nothing, and each twin would be its own next one."""
@@ -122,7 +138,7 @@ def test_without_a_holdout_the_data_itself_is_the_measure_and_it_is_said(sets):
     value = measure(train, with_copies(fake, train, range(10, 24)))
     found, false = hits(value, range(10, 24))
     assert found >= 13 and false <= 3 and value.details.weaker and value.counts["unseen"] == TRAIN
-    assert any(note.startswith("Weaker: there was no --holdout") for note in value.notes)
+    assert any(note.startswith("Without --holdout") for note in value.notes)
     assert not any("mia" in key for key in value.results)
     assert float(value.details.unseen.min()) > 0.05  # no duplicate is its twin's neighbour
 

@@ -25,7 +25,7 @@ def test_each_usual_name_is_its_own_kind():
 
 @pytest.mark.parametrize(("text", "meant"), [
     ("fid", "fid50k_full or fid_inf or fid50k?"), ("fid0k_full", "fid50k_full"), ("fid50k_ful", "fid50k_full?"),
-    ("FID50k_full", "fid50k_full?"), ("pr50k_full", "pr50k3_full"), ("swd-1", "swd?"), ("memorisation", "memorization?"),
+    ("FID50k_full", "fid50k_full?"), ("pr50k_full", "pr50k3_full"), ("swd-1", "swd?"), ("memorisation", "memorization"),
     ("", "There are panel (that is swd, rfd, pfd32, prdc32)"), ("quality", "fid50k_full, kid50k_full"),
 ])  # fmt: skip
 def test_names_of_no_kind_are_refused_with_those_that_may_be_meant(text, meant):

@@ -57,14 +57,14 @@ def memorization(inputs: MetricInputs, request: Request) -> MetricValue:
     repeated = flagged & (nndr < usual[usual.isfinite()].min().clamp_max(MOST_NNDR))
     maker = Pairs(found, inputs.fake, inputs.real)
     pairs, shown = maker.look_closer(maker.all(flagged, repeated))
-    planting, planted = plant_and_find(found, limit.tau)
+    planting, planted, strange = plant_and_find(found, limit.tau)
     measured = _Measured()
     _flags(measured, found, pairs, planting, limit)
     measured.add("nndr", float(nndr.nanmedian()))
     measured.add("nndr_unseen", float(usual.nanmedian()))
     _comparisons(measured, found, inputs.seed)
     evidence = Evidence(measured.results, limit, len(flagged), planting, found.weaker, len(found.leaked),
-                        found.sets.blank, len(found.sets.train))
+                        found.sets.blank, len(found.sets.train), strange and not found.weaker)
     sentence, alarm = judged(evidence)
     value = MetricValue(
         measured.named(request.name, measured.results),
@@ -73,7 +73,8 @@ def memorization(inputs: MetricInputs, request: Request) -> MetricValue:
         measured.named(request.name, measured.intervals), (sentence, *notes_of(evidence)),
         about_of(found, inputs, limit))
     details = Findings(
-        sentence, alarm, value.notes[1:], value.results, value.intervals, value.counts, value.about,
+        sentence, alarm, value.notes[1:], value.results, value.intervals, value.counts,
+        {"generated": inputs.about.get("images", inputs.snapshot), "data": inputs.about.get("data"), **value.about},
         explained(measured.results, measured.intervals), limit, found.weaker, planting.by_disguise,
         found.unseen.nearest.numpy(), planted.numpy(), pairs, shown, maker.duplicates(found.duplicates))
     return replace(value, details=details)
@@ -113,15 +114,18 @@ def _comparisons(measured: _Measured, found: Comparison, seed: int) -> None:
         measured.add(key, half.auc, half.auc_interval)
 
 
-def plant_and_find(found: Comparison, tau: float) -> tuple[Planting, Tensor]:
-    """How many of the planted copies are flagged with their true source; the distances of all."""
+def plant_and_find(found: Comparison, tau: float) -> tuple[Planting, Tensor, bool]:
+    """How many of the planted copies are flagged with their true source; the distances of all; whether unseen images
+    are mostly farther from the data than nine of ten planted ones are from fifty images that are not their source."""
     copies, near = found.planted()
     right = found.groups[near.index[:, 0]] == found.groups[torch.tensor([copy.source for copy in copies])]
     hits = ((near.nearest < tau) & right).tolist()
     by_disguise = tuple((name, sum(copy.disguise == name for copy in copies),
                          sum(hit for hit, copy in zip(hits, copies, strict=True) if copy.disguise == name))
                         for name in DISGUISES)
-    return Planting(by_disguise, len(copies), sum(hits)), near.nearest
+    others = (near.nearest / found.nndr(near))[near.nearest > 0]
+    strange = bool(found.unseen.nearest.median() > others.quantile(0.9)) if len(others) else False
+    return Planting(by_disguise, len(copies), sum(hits)), near.nearest, strange
 
 
 def about_of(found: Comparison, inputs: MetricInputs, limit: Threshold) -> dict[str, object]:

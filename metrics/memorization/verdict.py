@@ -12,6 +12,9 @@ UNLIKELY = 0.001   # chance brings an alarm once in so many measurements of a ge
 UNUSUAL = 0.05
 FEW_UNSEEN = 100   # below, the threshold of 1 % is beyond what these images can show
 
+REMEDY = ("What to do: look at the pairs; give away nothing that flagged.txt names, and check other images of this "
+          "network in the same way (--images). What helps against copying: an earlier snapshot, more images, --aug=ada, "
+          "--mirror=1 where left and right do not matter, data without duplicates.")
 BOUNDS = ("Distances find copies. They do not show that nobody can be recognised, nor that nobody can infer who was in "
           "the data: synthetic data that passed such tests have failed the latter (Yao et al. 2025, the DCR delusion).")
 
@@ -51,7 +54,7 @@ class Planting:
 @dataclass(frozen=True)
 class Evidence:
     """What sentences are made of. results: by the end of their keys. blank: images of one tone by kind. leaked:
-    holdout images that are in the data."""
+    holdout images that are in the data. strange: the holdout is of another kind than the data."""
 
     results: Mapping[str, float]
     limit: Threshold
@@ -61,6 +64,7 @@ class Evidence:
     leaked: int
     blank: Mapping[str, int]
     train: int
+    strange: bool
 
 
 def explained(results: Mapping[str, float], intervals: Mapping[str, Interval]) -> tuple[Figure, ...]:
@@ -79,6 +83,9 @@ def judged(evidence: Evidence) -> tuple[str, bool]:
     if results["repeated"]:
         return (f"Copies of training images: {results['repeated']:.0f} generated images repeat "
                 f"{results['extracted']:.0f} training images. {near}; {seen}.", True)
+    if evidence.strange:
+        return (f"Nothing can be said: the holdout images are unlike the data, so that they do not show what chance "
+                f"brings. {near}; {seen}.", False)
     if results["p"] < UNLIKELY:
         return (f"Generated images are nearer to training images than chance explains, though none is a plain copy: "
                 f"look at the pairs. {near}; {seen}.", True)
@@ -92,14 +99,19 @@ def judged(evidence: Evidence) -> tuple[str, bool]:
 def notes_of(evidence: Evidence) -> tuple[str, ...]:
     """Sentences for whoever reads the figures."""
     return tuple(note for note in (
-        _of_unseen(evidence), _of_duplicates(evidence), _of_blank(evidence), _of_members(evidence), BOUNDS) if note)
+        _of_unseen(evidence), _of_duplicates(evidence), _of_blank(evidence), _of_members(evidence),
+        REMEDY if judged(evidence)[1] else "", BOUNDS) if note)
 
 
 def _of_unseen(evidence: Evidence) -> str:
     limit, parts = evidence.limit, []
     if evidence.weaker:
-        parts.append("Weaker: there was no --holdout, so that the threshold follows from training images and their "
-                     "nearest others. Images of the same patient or source in the data lower it: copies pass unseen.")
+        parts.append("Without --holdout the threshold follows from training images and their nearest others. Images of "
+                     "the same patient or source in the data lower it, and copies pass unseen: give images of people "
+                     "who are not in the data, as --holdout.")
+    if evidence.strange:
+        parts.append("Most holdout images are farther from the nearest training image than training images are from "
+                     "fifty others. Give --holdout images of the same kind, prepared in the same way.")
     if evidence.leaked:
         parts.append(f"{evidence.leaked} holdout images are copies of training images and were left out: divide by "
                      f"patient or source, not by image.")

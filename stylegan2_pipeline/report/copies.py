@@ -24,7 +24,8 @@ def copies_page(findings: Findings) -> str:
     """The whole page."""
     told = (verdict_list([{"level": "bad", "sentence": findings.verdict}]) if findings.alarm else
             f"<p><b>{text(findings.verdict)}</b></p>")  # that nothing was found is no praise
-    head = f"<h1>Copies of training images</h1>{_tiles(findings)}{told}"
+    what = " against ".join(str(findings.about[key]) for key in ("generated", "data") if findings.about.get(key))
+    head = f"<h1>Copies of training images</h1><p class='note'>{text(what)}</p>{_tiles(findings)}{told}"
     return page("Copies of training images", [
         ("notes",      "What to keep in mind", _notes(findings)),
         ("pairs",      "The closest pairs", _pairs(findings)),
@@ -64,7 +65,8 @@ def _pairs(findings: Findings) -> str:
     listed = table(["Generated", "In the data", "", "Moved", "Distance", "Of that to the next 50", "Correlation",
                     "MS-SSIM"], rows, numbers=False)
     more = f"<p class='note'>{text(f'The nearest {len(rows)}; all are in pairs.csv.')}</p>"
-    return f"{picture(sheet)}<details><summary>As a table</summary>{listed}{more}</details>"
+    return (f"<div class='scroll sheet'>{picture(sheet)}</div><details><summary>As a table</summary>{listed}{more}"
+            f"</details>")
 
 
 def distance_chart(findings: Findings) -> Chart:

@@ -125,9 +125,13 @@ def moved(pair: Pair) -> str:
     move = pair.move
     parts = ["mirrored"] if move.mirror else []
     parts += [f"turned {abs(move.turn):g} degrees {'left' if move.turn > 0 else 'right'}"] if move.turn else []
-    parts += [f"{abs(move.down)} pixels {'down' if move.down > 0 else 'up'}"] if move.down else []
-    parts += [f"{abs(move.right)} pixels {'right' if move.right > 0 else 'left'}"] if move.right else []
+    parts += [_pixels(move.down, "down", "up")] if move.down else []
+    parts += [_pixels(move.right, "right", "left")] if move.right else []
     return ", ".join(parts) or "not"
+
+
+def _pixels(count: int, positive: str, negative: str) -> str:
+    return f"{abs(count)} pixel{'s' * (abs(count) > 1)} {positive if count > 0 else negative}"
 
 
 def ended(name: str, most: int = SHOWN_NAME) -> str:
