@@ -1,5 +1,6 @@
 """The `generate` command as one call: find the network, make the images, write the files."""
 
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,7 +99,9 @@ def write_images(
 
 
 def check_writable(outdir: Path) -> None:
+    """Makes the folder, and a file in it for a moment, before work that may take hours."""
     try:
         outdir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=outdir).close()
     except OSError as error:
-        raise UserError(f"--outdir={outdir} cannot be made: {error.strerror}. Choose another folder.") from error
+        raise UserError(f"--outdir={outdir} cannot be written to: {error.strerror}. Choose another folder.") from error

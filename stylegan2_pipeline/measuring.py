@@ -27,6 +27,7 @@ from stylegan2_pipeline.run_files import append_metric
 from stylegan2_pipeline.shared_sampling import ImagePool
 from torch_utils import distributed
 from torch_utils.errors import UserError
+from torch_utils.seeding import derive_seed
 
 PIXELS = ("swd", "rfd", "pfd32", "prdc32", "msssim", "vendi", "tone", "spectrum", "memorization")
 Tell = Callable[[dict[str, Any], Path, list[Path]], None]
@@ -143,8 +144,13 @@ def _write(task: Task, evaluation: Evaluation, folder: Path) -> None:
     evaluation.prepare(names)
     for name in names:
         record, value = evaluation.measure(name)
+        try:
+            path = append_metric(folder, record)
+        except OSError as error:
+            raise UserError(f"--outdir={folder}: {name.text} was measured, but cannot be written there: "
+                            f"{error.strerror}. It is {record['results']}") from error
         files = write_findings(value.details, folder / name.text) if value.details is not None else []
-        task.tell(record, append_metric(folder, record), files)
+        task.tell(record, path, files)
 
 
 def data_of(snapshot: Snapshot) -> str:
@@ -184,7 +190,8 @@ def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:
         return MetricInputs(real, fake, detectors, device=detectors.device, seed=asked.seed,
                             holdout=_holdout(asked, detectors), watch=progress, about=about)
 
-    fake = _stored(fakes, asked, detectors)
+    other = replace(asked, seed=derive_seed(asked.seed, "images"))  # or sets made of each other would come in pairs
+    fake = _stored(fakes, other, detectors)
     return Evaluation(inputs(False), detectors, inputs(True), asked.mirror)
 
 
@@ -225,12 +232,15 @@ def _one_shape(archive: Archive) -> list[int]:
 
 
 def archive_digest(archive: Archive) -> str:
-    """That of ImageDataset.digest for the same images without labels."""
+    """That of ImageDataset.digest for the same images without labels; they may be of several shapes."""
     state = None
     for index in progress(range(len(archive)), len(archive), f"Reading {archive.path.name}"):
         image = archive.read(index)
         if state is None:
-            state = hashlib.blake2b(repr((list(image.shape), len(archive), 0)).encode(), digest_size=16)
+            usual = list(image.shape)
+            state = hashlib.blake2b(repr((usual, len(archive), 0)).encode(), digest_size=16)
+        if list(image.shape) != usual:
+            state.update(repr(image.shape).encode())
         state.update(image.tobytes())
     assert state is not None
     return state.hexdigest()

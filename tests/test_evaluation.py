@@ -14,7 +14,7 @@ from metrics.detectors.registry import Detectors
 from metrics.names import parse
 from stylegan2_pipeline.archive import Archive
 from stylegan2_pipeline.checkpoint import load_snapshot
-from stylegan2_pipeline.commands.metrics import command
+from stylegan2_pipeline.commands.metrics import command, figure
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.evaluation import MetricMakers, evaluation_of
 from stylegan2_pipeline.measuring import archive_digest
@@ -142,6 +142,41 @@ def test_command_measures_the_panel_by_default_and_caches_the_real_side(here, mo
         f"metric-{name}.jsonl" for name in ("pfd32", "prdc32", "rfd", "swd")]
     assert "ratio" in result.output and "prdc32_recall" in result.output
     assert list((here / "cache" / "metrics").glob("*.npz"))
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (41.58541, "41.5854"), (0.0, "0.0000"), (-0.00061234, "-0.0006123"), (1.25e-6, "1.25e-06"), (float("nan"), "nan"),
+])  # fmt: skip
+def test_small_figures_keep_their_digits(value, text):
+    assert figure(value) == text
+
+
+def test_figures_that_cannot_be_written_are_told(here):
+    data = write_data(here / "data")
+    (here / "o" / "metric-pfd32.jsonl").mkdir(parents=True)
+    result = run(f"--images={data}", f"--data={data}", "--metrics=pfd32", "--outdir=o")
+    assert result.exit_code == 2 and "was measured" in result.output and "'pfd32': " in result.output, result.output
+    (here / "file").touch()
+    result = run(f"--images={data}", f"--data={data}", "--metrics=pfd32", "--outdir=file/o")
+    assert result.exit_code == 2 and "--outdir=file/o cannot be written to" in result.output
+
+
+def test_statistics_serve_two_folders_as_they_serve_a_network(here, monkeypatch):
+    monkeypatch.setenv("STYLEGAN2_CACHE", str(here / "cache"))
+    data, net = write_data(here / "data"), write_snapshot(here / "net.pkl")
+    assert run(f"--network={net}", f"--data={data}", "--metrics=rfd", "--num=12").exit_code == 0
+    before = sorted((here / "cache" / "metrics").iterdir())
+    assert before and run(f"--images={write_data(here / 'fake')}", f"--data={data}", "--metrics=rfd").exit_code == 0
+    assert sorted((here / "cache" / "metrics").iterdir()) == before
+
+
+def test_shapes_belong_to_the_digest(here):
+    pixels = np.random.RandomState(0).randint(0, 256, [16, 16, 3], dtype=np.uint8)
+    for name, second in (("a", pixels), ("b", pixels.reshape(8, 32, 3))):
+        (here / name).mkdir()
+        for i, image in enumerate((pixels, second)):
+            Image.fromarray(image).save(here / name / f"{i}.png")
+    assert archive_digest(Archive(here / "a")) != archive_digest(Archive(here / "b"))
 
 
 def test_command_compares_two_folders_without_a_network(here):

@@ -99,17 +99,22 @@ def show(record: dict[str, Any], path: Path, files: list[Path]) -> None:
         click.echo(notes.pop(0))
     width = max(map(len, lines))
     for key, value in lines.items():
-        low, high = record["intervals"].get(key) or (None, None)
-        between = f"[{low:.4f}, {high:.4f}]" if low is not None else ""
-        more = "".join(f"   {end} {results[f'{key}_{end}']:.4f}" for end in ("floor", "ratio")
+        interval = record["intervals"].get(key)
+        between = f"[{', '.join(map(figure, interval))}]" if interval else ""
+        more = "".join(f"   {end} {figure(results[f'{key}_{end}'])}" for end in ("floor", "ratio")
                        if f"{key}_{end}" in results)
-        click.echo(f"{key:<{width}}  {value:9.4f}  {between:<20}{more}".rstrip())
+        click.echo(f"{key:<{width}}  {figure(value):>9}  {between:<20}{more}".rstrip())
     counts = ", ".join(COUNTED.get(kind, "{} " + kind).format(count)
                        for kind, count in record["counts"].items() if count)
     click.echo(f"  Images: {counts}. Time: {record['total_time_str']}.")
     for note in notes:
         click.echo(f"  {note}")
     click.echo(f"  Added to {path}" + (f"; all figures and the pictures: {files[0]}" if files else ""))
+
+
+def figure(value: float) -> str:
+    """Four decimals, or of what is small, as kernel distances are, four digits."""
+    return f"{value:.4f}" if not 0 < abs(value) < 0.1 else f"{value:.4g}"
 
 
 @command.command(context_settings=SETTINGS)
