@@ -7,11 +7,13 @@ number take --num, and may show one as well (swd2k).
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch_utils.errors import UserError
 
+_COUNTED = {"real": "{} real", "fake": "{} generated", "floor": "halves of {} for the floor",
+            "unseen": "{} to know chance by", "planted": "{} planted copies"}
 PANEL = ("swd", "rfd", "pfd32", "prdc32")
 
 
@@ -136,6 +138,19 @@ def split(text: str) -> tuple[str, ...]:
 def first_judge(names: Iterable[str]) -> str | None:
     """The first of metrics by which a network can be better than another."""
     return next((name for name in names if parse(name).kind.judges), None)
+
+
+def judges(text: str) -> bool:
+    """Whether a network can be better than another by it; metrics that this project does not have are taken to."""
+    try:
+        return parse(text).kind.judges
+    except UserError:
+        return True
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """The numbers of images of a result in words."""
+    return ", ".join(_COUNTED.get(kind, f"{{}} {kind}").format(count) for kind, count in counts.items() if count)
 
 
 def thousands(count: int) -> str:

@@ -129,7 +129,7 @@ class StoredImages(ImageSet):
     def _image(self, number: int) -> np.ndarray:
         flipped, raw = divmod(number, len(self._names))
         image = self._read(raw)
-        return np.ascontiguousarray(image[:, :, ::-1]) if flipped else image
+        return (image[:, :, ::-1] if flipped else image).copy()  # those of a dataset are not to be written to
 
 
 class GeneratedImages(ImageSet):

@@ -25,7 +25,7 @@ def named_paths(output):
 def test_demo_makes_and_names_everything(tmp_path):
     output = run_demo(tmp_path / "demo", "--size=tiny")
     paths = named_paths(output)
-    assert len(paths) == 17 and all(path.exists() for path in paths)
+    assert len(paths) == 18 and all(path.exists() for path in paths)
     for verb in ("stylegan2 sample-data", "python dataset_tool.py", "python train.py", "python generate.py",
                  "stylegan2 metrics", "stylegan2 augment", "stylegan2 report", "stylegan2 timelapse",
                  "tensorboard --logdir="):

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from metrics.counts import alarm
 from metrics.names import lower_is_better
+from stylegan2_pipeline.health.facts import Facts
+from stylegan2_pipeline.health.progress import main_metric
 from stylegan2_pipeline.history import Point, RunHistory
+from stylegan2_pipeline.report.curves import metric_chart
 from stylegan2_pipeline.report.numbers import (
     Curve,
     curves,
@@ -21,6 +24,7 @@ from stylegan2_pipeline.report.numbers import (
     primary,
     trend,
 )
+from stylegan2_pipeline.report.page import metric_table
 
 
 def history(ticks=(), metrics=None, **settings):
@@ -78,6 +82,17 @@ def test_the_first_metric_of_the_run_tells_the_best():
     run = dataclasses.replace(run, options={"best_metric": "pfd32"})
     assert primary(run, curves(run)).metric == "pfd32"
     assert primary(history(), {}) is None
+
+
+def test_what_should_be_as_in_the_data_has_no_best():
+    run = history(metrics={"memorization": points([0.0, 0.1], "memorization"), "msssim": points([0.2, 0.3], "msssim"),
+                           "rfd": points([3, 2], "rfd")}, metrics=["memorization", "msssim", "rfd"])
+    found = curves(run)
+    assert primary(run, found).metric == "rfd" and primary(run, {"msssim": found["msssim"]}) is None
+    assert "does not tell which network is better" in found["msssim"].trend.sentence
+    assert "best" not in metric_table(found["msssim"]) and "best" in metric_table(found["rfd"])
+    assert not metric_chart(found["msssim"]).lines[0].marks and metric_chart(found["rfd"]).lines[0].marks
+    assert main_metric({"memorization": [(1, 0), (2, 0)], "rfd": [(1, 3)]}, Facts(total_kimg=9)) == "rfd"
 
 
 def test_when_a_level_was_reached():

@@ -13,7 +13,7 @@ UNUSUAL = 0.05
 FEW_UNSEEN = 100   # below, the threshold of 1 % is beyond what these images can show
 
 REMEDY = ("What to do: look at the pairs; give away nothing that flagged.txt names, and check other images of this "
-          "network in the same way (--images). What helps against copying: an earlier snapshot, more images, --aug=ada, "
+          "network in the same way (--images). Against copying helps an earlier snapshot, more images, --aug=ada, "
           "--mirror=1 where left and right do not matter, data without duplicates.")
 BOUNDS = ("Distances find copies. They do not show that nobody can be recognised, nor that nobody can infer who was in "
           "the data: synthetic data that passed such tests have failed the latter (Yao et al. 2025, the DCR delusion).")

@@ -35,7 +35,7 @@ SIZES = {
               help="auto: cuda where there is a CUDA device (15 minutes or so), else cpu (10 at most on 2 cores).")
 @click.option("--kimg", type=FiniteRange(min=0, min_open=True), help="Train longer or shorter than the size says.")
 def command(outdir: str, kind: str, size: str, kimg: float | None) -> None:
-    """Run the whole pipeline on sample data: images, archive, training, new images, a quality number, a report.
+    """Run the whole pipeline on sample data: images, archive, training, new images, quality numbers, a report.
 
     \b
     Examples:
@@ -60,8 +60,8 @@ def command(outdir: str, kind: str, size: str, kimg: float | None) -> None:
     network = newest_snapshot(runs)
     step("New images", "generate", f"--network={quote(network)} --seeds=1-32 --trunc=0.8 --grid=8x4 "
          f"--outdir={quote(out)}")
-    step("A quality number", "metrics", f"--network={quote(network)} --data={quote(archive)} --metrics=swd "
-         f"--num={min(chosen.count, 2048)}")
+    step("How good they are, and whether any is a copy", "metrics", f"--network={quote(network)} "
+         f"--data={quote(archive)} --metrics=panel,memorization --num={min(chosen.count, 2048)}")
     run = Path(str(network)).parent
     step("How the training went", "report", quote(run))
     step("The same images through training", "timelapse", quote(run))
@@ -119,7 +119,8 @@ def tell(folder: Path, run: Path, sec: float) -> None:
         ("log",                                    run / "log.txt"),
         ("statistics",                             run / "stats.jsonl"),
         ("TensorBoard events",                     next(run.glob("events.out.tfevents.*"))),
-        ("quality (sliced Wasserstein distance)",  run / "metric-swd.jsonl"),
+        ("how good its images are, in numbers",    run / "metric-swd.jsonl"),
+        ("whether any is a copy, in one page",     run / "memorization" / "memorization.html"),
         ("new images",                             folder / "generated"),
         ("new images in one picture",              folder / "generated" / "grid.png"),
     ]

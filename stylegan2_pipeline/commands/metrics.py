@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from metrics.names import KINDS
+from metrics.names import KINDS, counted
 from metrics.published import WEIGHTS
 
 FOLDER = click.Path(path_type=Path)
@@ -14,8 +14,6 @@ EPILOG = "\b\n" + "\n".join([
     "All metrics, those without weights:", *(f"  {kind.usual:<13} {kind.title}" for kind in KINDS if not kind.weights),
     "and those with weights, in brackets:",
     *(f"  {kind.usual:<13} {kind.title} [{', '.join(kind.weights)}]" for kind in KINDS if kind.weights)])
-COUNTED = {"real": "{} real", "fake": "{} generated", "floor": "halves of {} for the floor",
-           "unseen": "{} to know chance by", "planted": "{} planted copies"}
 CHIEF = ("", "_expected", "_repeated", "_extracted", "_found", "_duplicates")  # where a page explains the others
 
 
@@ -104,9 +102,7 @@ def show(record: dict[str, Any], path: Path, files: list[Path]) -> None:
         more = "".join(f"   {end} {figure(results[f'{key}_{end}'])}" for end in ("floor", "ratio")
                        if f"{key}_{end}" in results)
         click.echo(f"{key:<{width}}  {figure(value):>9}  {between:<20}{more}".rstrip())
-    counts = ", ".join(COUNTED.get(kind, "{} " + kind).format(count)
-                       for kind, count in record["counts"].items() if count)
-    click.echo(f"  Images: {counts}. Time: {record['total_time_str']}.")
+    click.echo(f"  Images: {counted(record['counts'])}. Time: {record['total_time_str']}.")
     for note in notes:
         click.echo(f"  {note}")
     click.echo(f"  Added to {path}" + (f"; all figures and the pictures: {files[0]}" if files else ""))

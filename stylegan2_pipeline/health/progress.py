@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metrics.names import lower_is_better
+from metrics.names import judges, lower_is_better
 from stylegan2_pipeline.health.facts import NOTHING, Facts, Verdict, of_flag
 from stylegan2_pipeline.health.series import History, Point, alarm, points_of, slope
 
@@ -28,7 +28,7 @@ def main_metric(metrics: Mapping[str, Sequence[tuple[Any, Any]]], facts: Facts) 
     """The one by which the run is judged, or else the one measured most often; not the figures that go with one."""
     if facts.best_metric in metrics:
         return facts.best_metric
-    usual = [name for name in metrics if not name.endswith(("_floor", "_ratio"))]
+    usual = [name for name in metrics if judges(name) and not name.endswith(("_floor", "_ratio"))]
     return max(usual, key=lambda name: len(metrics[name]), default=None)
 
 

@@ -74,7 +74,7 @@ def metric_line(curve: Curve, name: str, slot: int, dashed: bool = False) -> Lin
     """A metric as ratio to its floor, or as it is where none was measured; its best point marked."""
     points = curve.ratios or [(point.kimg, point.value) for point in curve.points]
     at = curve.best.kimg
-    marks = [(at, dict(points)[at], f"best {short(dict(points)[at])}")] if at in dict(points) else []
+    marks = [(at, dict(points)[at], f"best {short(dict(points)[at])}")] if curve.judges and at in dict(points) else []
     return Line(name, points, slot, dashed, dots=len(points) <= 60, marks=marks)
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from metrics.names import lower_is_better
+from metrics.names import judges, lower_is_better
 from stylegan2_pipeline.history import Point, RunHistory, by_best, number
 
 USUAL_KIMG = 25000.0  # the length of the published runs
@@ -46,6 +46,11 @@ class Curve:
     @property
     def lower(self) -> bool:
         return lower_is_better(self.metric)
+
+    @property
+    def judges(self) -> bool:
+        """Whether a network is better by more or by less of it."""
+        return judges(self.metric)
 
     @property
     def best(self) -> Point:
@@ -82,6 +87,8 @@ class Curve:
 
     @cached_property
     def trend(self) -> Trend:
+        if not self.judges:
+            return Trend("unknown", "It does not tell which network is better.")
         return trend([(point.kimg, point.value) for point in self.points], self.lower)
 
 
@@ -102,7 +109,8 @@ def curves(history: RunHistory) -> dict[str, Curve]:
 def primary(history: RunHistory, found: dict[str, Curve]) -> Curve | None:
     """The metric by which the best snapshot is told: as the run has it, else its first one, else any."""
     named = [str(history.options.get("best_metric")), *(history.settings.get("metrics") or [])]
-    return next((found[name] for name in named if name in found), next(iter(found.values()), None))
+    usable = {name: curve for name, curve in found.items() if curve.judges}
+    return next((usable[name] for name in named if name in usable), next(iter(usable.values()), None))
 
 
 def trend(points: Sequence[tuple[float, float]], lower: bool) -> Trend:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+from metrics.names import counted
 from stylegan2_pipeline.history import RunHistory
 from stylegan2_pipeline.report.charts import Chart, Line, figure, short
 from stylegan2_pipeline.report.curves import metric_chart, training_charts
@@ -64,7 +65,7 @@ def summary_tiles(view: RunView) -> str:
         items.append(("Time", format_time(view.hours * 3600, 2), str(settings.get("device_name", ""))))
     data = f"{settings.get('resolution', '?')}x{settings.get('resolution', '?')}"
     items.append(("Images", readable(settings.get("num_images")), data + (" mirrored" * bool(settings.get("mirror")))))
-    for curve in view.curves.values():
+    for curve in (curve for curve in view.curves.values() if curve.judges):
         ratio = dict(curve.ratios).get(curve.best.kimg)
         items.append((f"Best {curve.metric}", short(curve.best.value),
                       f"at {short(curve.best.kimg)} kimg" + (f", {short(ratio)} times its floor" if ratio else "")))
@@ -121,11 +122,12 @@ def metric_table(curve: Curve) -> str:
     keys = curve.keys
     rows = [[float(point.kimg), *(point.results.get(key) for key in keys)] for point in curve.points]
     counts = curve.last.raw.get("counts") or {}
-    about = ", ".join(f"{count} {kind}" for kind, count in counts.items()) if isinstance(counts, dict) else ""
-    left_out = f"; {curve.left_out} other measurements with other counts" if curve.left_out else ""
-    best = curve.points.index(curve.best)
-    lower = "lower" if curve.lower else "higher"
-    caption = f"{lower} is better, the best line marked" + (f"; images: {about}" if about else "") + left_out
+    about = [f"images: {counted(counts)}"] if counts and isinstance(counts, dict) else []
+    about += [f"not shown are measurements with other counts: {curve.left_out}"] if curve.left_out else []
+    best = curve.points.index(curve.best) if curve.judges else None
+    if curve.judges:
+        about.insert(0, f"{'lower' if curve.lower else 'higher'} is better, the best line marked")
+    caption = "; ".join(about)
     return (f"<details{' open' if len(rows) <= 12 else ''}><summary>{text(curve.metric)}</summary>"
             f"{table(['kimg', *keys], rows, caption=caption, best=best)}{last_words(curve)}</details>")
 
