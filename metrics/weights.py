@@ -47,7 +47,7 @@ def weights_dir() -> Path:
     return Path(os.environ.get("STYLEGAN2_WEIGHTS") or cache_dir() / "weights")
 
 
-def locate(name: str, source: WeightsSource | None = None, download: bool = True) -> WeightsFile:
+def locate(name: str, source: WeightsSource | None = None) -> WeightsFile:
     """From source.paths, the weights folder, torch.hub's cache, or downloaded to the weights folder; checked.
 
     Files of source.paths may hold other weights than the published ones; those of the weights folder may not. Raises
@@ -61,10 +61,9 @@ def locate(name: str, source: WeightsSource | None = None, download: bool = True
     found = _given(weights, source) or _kept(weights, refused)
     if found:
         return found
-    if not download or source.offline or offline():
-        why = "--offline or STYLEGAN2_OFFLINE forbids to download them" if source.offline or offline() else \
-              "they have not been downloaded yet"
-        raise UserError(f"The weights of {weights.title} are not on this machine, and {why}. {_remedy(weights)}"
+    if source.offline or offline():
+        raise UserError(f"The weights of {weights.title} are not on this machine, and --offline or STYLEGAN2_OFFLINE "
+                        f"forbids to download them. {_remedy(weights)}"
                         + "".join(f" Not used: {text}." for text in refused))
     for text in [*(f"Not used: {text}" for text in refused), f"Needed: {weights.title}, {weights.licence}"]:
         click.echo(text, err=True)
@@ -73,15 +72,6 @@ def locate(name: str, source: WeightsSource | None = None, download: bool = True
     found = _kept(weights, [])
     assert found
     return found
-
-
-def why_missing(name: str, source: WeightsSource | None = None) -> str | None:
-    """Why locate() would not find them without a download; None where it would."""
-    try:
-        locate(name, source, download=False)
-    except UserError as error:
-        return error.message
-    return None
 
 
 def fetch(names: Iterable[str], source: WeightsSource | None = None) -> Iterator[WeightsFile]:

@@ -14,7 +14,7 @@ import torch
 from http_site import Page, closed_port, serving
 
 from metrics import weights
-from metrics.weights import WEIGHTS, WeightsFile, WeightsSource, fetch, locate, read_state, weights_dir, why_missing
+from metrics.weights import WEIGHTS, WeightsFile, WeightsSource, fetch, locate, read_state, weights_dir
 from torch_utils.errors import UserError
 
 STATE = {"mask_token": torch.ones(1, 3), "blocks.0.ls1.gamma": torch.arange(3.0)}
@@ -72,12 +72,11 @@ def test_light_to_import():
 
 
 def test_downloaded_once_after_saying_so_and_then_found(site, capsys):
-    assert "have not been downloaded yet" in why_missing("dinov2") and not site.asked
     found = locate("dinov2")
     said = capsys.readouterr().err
     assert said.index("DINOv2") < said.index("Downloading") and "Apache-2.0" in said
     assert found == WeightsFile("dinov2", weights_dir() / "dino.pth", WEIGHTS["dinov2"].sha256, True)
-    assert why_missing("dinov2") is None and locate("dinov2") == found and list(fetch(["dinov2"])) == [found]
+    assert locate("dinov2") == found and list(fetch(["dinov2"])) == [found]
     assert len(site.asked) == 1 and capsys.readouterr().err == ""
 
 
@@ -91,7 +90,7 @@ def test_offline_says_what_to_get_and_where_to_put_it(site, monkeypatch, how):
     entry = WEIGHTS["dinov2"]
     for part in (entry.url, f"{entry.nbytes:,}", entry.sha256, str(weights_dir() / "dino.pth"), "--weights", "offline"):
         assert part in failure.value.message
-    assert failure.value.message == why_missing("dinov2", source) and not site.asked
+    assert not site.asked
 
 
 @pytest.mark.parametrize("fault", ["gone", "other", "html", "down"])
@@ -127,7 +126,8 @@ def test_what_lies_here_already_is_taken(site, tmp_path, folder, name):
 ])
 def test_another_file_is_refused_in_the_weights_folder_and_passed_over_elsewhere(site, tmp_path, capsys, data, reason):
     (tmp_path / "torch/hub/checkpoints/dino.pth").write_bytes(data)
-    assert re.search(f"Not used: .*hub.*{reason}", why_missing("dinov2"))
+    with pytest.raises(UserError, match=f"Not used: .*hub.*{reason}"):
+        locate("dinov2", WeightsSource(offline=True))
     assert locate("dinov2").path == weights_dir() / "dino.pth"
     assert re.search(f"Not used: .*hub.*{reason}", capsys.readouterr().err)
     (weights_dir() / "dino.pth").write_bytes(data)
