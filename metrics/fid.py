@@ -95,11 +95,9 @@ def _bias_notes(n: int, m: int, bias: float | None) -> list[str]:
     """bias: what n real and m generated images would be apart if all were real; None where that is not known."""
     if min(n, m) >= FEW:
         return []
-    size = ("Part of this distance is bias, what so few images" if bias is None else
-            f"Of this distance about {bias:.3g} is bias, judged by halves of the real images: what {n} real and {m} "
-            f"generated images")
-    return [f"{size} would be apart if all were real. Compare it only with distances of as many images; kernel "
-            f"distances (kid) have no such bias."]
+    size = ("Part of this distance is bias: so few images" if bias is None else
+            f"About {bias:.3g} of this distance is bias: {n} real and {m} generated images")
+    return [f"{size} would be so far apart if all were real. Compare it at equal numbers only; kid has no such bias."]
 
 
 def _beyond_chance(difference: float, *errors: tuple[float, float]) -> bool:

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from metrics.inception_score import inception_score
 from metrics.inputs import MetricInputs, MetricValue, Request
 from metrics.kernel import kid
 from metrics.memorization.metric import memorization
-from metrics.names import KINDS, Name, parse
+from metrics.names import KINDS, Name, counted, parse
 from metrics.neighbours import density_coverage, precision_recall
 from metrics.panel import pfd32, prdc32, rfd
 from metrics.path_length import ppl
@@ -25,6 +26,7 @@ from metrics.weights import WeightsSource, locate
 from torch_utils.errors import UserError
 from torch_utils.text import format_time
 
+FEW = 200  # images; see docs/metrics.md
 Function = Callable[[MetricInputs, Request], MetricValue]
 
 FUNCTIONS: dict[str, Function] = {  # by Kind.name
@@ -107,7 +109,15 @@ def compute(name: Name, inputs: MetricInputs, mirrored: MetricInputs | None = No
         most = min(most, name.count)
     start = time.time()
     value = FUNCTIONS[name.kind.name](chosen, Request(name.text, name.count, most, copies))
+    if name.kind.name != "memorization":  # which says itself what few images can show
+        value = replace(value, notes=(*value.notes, *few_images(value.counts)))
     return record(name, chosen, value, copies, time.time() - start), value
+
+
+def few_images(counts: Mapping[str, int]) -> list[str]:
+    found = {kind: counts[kind] for kind in ("real", "fake") if counts.get(kind, FEW) < FEW}
+    return [f"With {counted(found)} images chance decides much of this figure: {FEW} of both are the least to go by. "
+            f"Look at the images."] if found else []
 
 
 def with_copies(name: Name, trained_mirror: bool, mirror: str) -> bool:

@@ -84,7 +84,7 @@ def test_bias_of_few_images_is_told_and_about_right():
     """Both sets are alike, so that all of the distance is bias."""
     found = [measure(rows(300, 2 * i), rows(200, 2 * i + 1)) for i in range(20)]
     assert all("300 real and 200 generated images would be" in value.notes[0] for value in found)
-    told = np.mean([float(value.notes[0].split()[4]) for value in found])
+    told = np.mean([float(value.notes[0].split()[1]) for value in found])
     assert told == pytest.approx(np.mean([value.results["fid50k_full"] for value in found]), rel=0.15)
 
 

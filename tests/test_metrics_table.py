@@ -71,6 +71,14 @@ def test_take_stops_within_a_batch_and_misses_nothing():
         list(take(iter(batches), 10))
 
 
+def test_few_images_of_either_set_are_told_with_every_figure():
+    few, many = np.zeros([30, 1, 8, 8], np.uint8), np.zeros([200, 1, 8, 8], np.uint8)
+    for real, fake, words in ((few, many, "With 30 real images chance"), (many, few, "With 30 generated images chance"),
+                              (few, few, "With 30 real, 30 generated images chance"), (many, many, None)):
+        notes = compute(parse("tone"), image_inputs(real, fake))[0]["notes"]
+        assert [note.startswith(words) for note in notes] == [True] if words else not notes
+
+
 def test_one_image_is_too_few():
     for name in ("pfd32", "rfd", "swd"):
         with pytest.raises(UserError, match="--data"):

@@ -130,8 +130,8 @@ def moved(pair: Pair) -> str:
     return ", ".join(parts) or "not"
 
 
-def _pixels(count: int, positive: str, negative: str) -> str:
-    return f"{abs(count)} pixel{'s' * (abs(count) > 1)} {positive if count > 0 else negative}"
+def _pixels(count: float, positive: str, negative: str) -> str:
+    return f"{abs(count):g} pixel{'s' * (abs(count) > 1)} {positive if count > 0 else negative}"
 
 
 def ended(name: str, most: int = SHOWN_NAME) -> str:
