@@ -12,7 +12,6 @@ from torch import Tensor
 from metrics.detectors.registry import Detectors
 from stylegan2_pipeline import divergence, telling
 from stylegan2_pipeline.caching import cache_dataset
-from stylegan2_pipeline.checkpoint import load_snapshot
 from stylegan2_pipeline.clock import Clock
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.devices import prepare
@@ -38,7 +37,7 @@ from stylegan2_pipeline.training_state import (
     trainer_state,
 )
 from stylegan2_pipeline.training_step import Trainer
-from stylegan2_pipeline.transfer import resume_weights
+from stylegan2_pipeline.transfer import begin_from
 from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.ops import native
@@ -83,7 +82,8 @@ class Run:
         self.saver = Saver(job.run_dir, config.schedule, log.print)
         self.maintenance: Maintenance | None = None
         if state is None:
-            self._begin()
+            if config.resume:
+                log.print(begin_from(config.resume, self.trainer))
             log.print(telling.describe_networks(self.trainer))
         else:
             self._restore(state)
@@ -93,23 +93,7 @@ class Run:
                                            stop, compared)
             self.maintenance.restore(state["maintenance"] if state else None)
 
-    # From weights, from a state, and to one.
-
-    def _begin(self) -> None:
-        config = self.config
-        if not config.resume:
-            return
-        source = load_snapshot(config.resume)
-        classes = config.data.class_names
-        self.log.print(resume_weights(source, self.trainer.networks, config.resume, config.allow_partial, classes))
-        if source.options.get("data", {}).get("fingerprint") != config.data.fingerprint:
-            self.log.print("  Optimizers, counters and the augmentation probability start anew.")
-            return
-        self.trainer.pl_mean.fill_(source.pl_mean)
-        if config.augment.mode == "ada":
-            self.trainer.ada.p = source.augment_p
-        self.log.print(f"  The augmentation probability goes on at {self.trainer.augment_p:.3f}, the path length mean "
-                       f"at {source.pl_mean:.3f}; optimizers and counters start anew.")
+    # From a state, and to one.
 
     def _restore(self, state: dict[str, Any]) -> None:
         restore_trainer(self.trainer, state["trainer"])

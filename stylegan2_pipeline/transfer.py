@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from stylegan2_pipeline.adaptation import Names, adapt
-from stylegan2_pipeline.checkpoint import Snapshot
+from stylegan2_pipeline.checkpoint import Snapshot, load_snapshot
 from stylegan2_pipeline.networks import Discriminator, Generator
+from stylegan2_pipeline.training_step import Trainer
 from torch_utils.errors import UserError
 
 
@@ -63,6 +64,20 @@ def transfer(source: Generator | Discriminator, net: Generator | Discriminator, 
         (report.adapted if name in draft.changed else report.matched).append(name)
     report.unused = [name for name in draft.state if name not in want]
     return report
+
+
+def begin_from(source: str, trainer: Trainer) -> str:
+    """Networks of a snapshot into those of a run that begins, and what was learnt with them where the data is the same;
+    says what was. Raises as resume_weights does."""
+    config, snapshot = trainer.config, load_snapshot(source)
+    said = resume_weights(snapshot, trainer.networks, source, config.allow_partial, config.data.class_names)
+    if snapshot.options.get("data", {}).get("fingerprint") != config.data.fingerprint:
+        return f"{said}\n  Optimizers, counters and the augmentation probability start anew."
+    trainer.pl_mean.fill_(snapshot.pl_mean)
+    if config.augment.mode == "ada":
+        trainer.ada.p = snapshot.augment_p
+    return (f"{said}\n  The augmentation probability goes on at {trainer.augment_p:.3f}, the path length mean at "
+            f"{snapshot.pl_mean:.3f}; optimizers and counters start anew.")
 
 
 def resume_weights(snapshot: Snapshot, networks: dict[str, nn.Module], source: str, allow_partial: bool,
