@@ -30,6 +30,7 @@ from torch_utils.errors import UserError
 from torch_utils.seeding import derive_seed
 
 PIXELS = ("swd", "rfd", "pfd32", "prdc32", "msssim", "vendi", "tone", "spectrum", "memorization")
+OUTDIR = Path("out-metrics")  # not where generate.py puts images: these are measured, and pictures go here
 Tell = Callable[[dict[str, Any], Path, list[Path]], None]
 
 
@@ -104,6 +105,10 @@ def _check(asked: Asked) -> None:
     if asked.images is not None and (paths := [name.text for name in names if name.text.startswith("ppl")]):
         raise UserError(f"--metrics: {', '.join(paths)} follows paths between generated images, so it needs a network: "
                         f"--network=PKL instead of --images.")
+    for flag, images in (("--images", asked.images), ("--data", asked.data), ("--holdout", asked.holdout)):
+        if asked.outdir and images and Path(images).resolve() in (folder := asked.outdir.resolve(), *folder.parents):
+            raise UserError(f"--outdir={asked.outdir} is in the folder that {flag} names: pictures written there would "
+                            f"be taken for images the next time. Give another folder.")
     for file in dict.fromkeys(file for name in names for file in name.kind.weights):
         try:
             locate(file, asked.source)
@@ -115,7 +120,7 @@ def _work(task: Task, device: torch.device) -> int:
     """One process, of one or of several."""
     asked, detectors = task.asked, Detectors(device, task.asked.source)
     if asked.images is not None:
-        _write(task, _of_images(asked, detectors), asked.outdir or Path("out"))
+        _write(task, _of_images(asked, detectors), asked.outdir or OUTDIR)
         return 0
     snapshot, where = open_network(asked.network, str(device))
     G = snapshot.G_ema
@@ -134,7 +139,7 @@ def _work(task: Task, device: torch.device) -> int:
         holdout=_holdout(asked, detectors), cache=_cache(asked), watch=progress)
     in_run = (Path(where).parent / "training_options.json").exists()
     with pool.lead():
-        _write(task, evaluation, asked.outdir or (Path(where).parent if in_run else Path("out")))
+        _write(task, evaluation, asked.outdir or (Path(where).parent if in_run else OUTDIR))
     return 0
 
 

@@ -140,7 +140,7 @@ def test_command_measures_the_panel_by_default_and_caches_the_real_side(here, mo
     net = write_snapshot(here / "net.pkl")
     result = run(f"--network={net}", f"--data={write_data(here / 'data')}", "--num=12")
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in (here / "out").iterdir()) == [
+    assert sorted(path.name for path in (here / "out-metrics").iterdir()) == [
         f"metric-{name}.jsonl" for name in ("pfd32", "prdc32", "rfd", "swd")]
     assert "ratio" in result.output and "prdc32_recall" in result.output
     assert list((here / "cache" / "metrics").glob("*.npz"))
@@ -185,7 +185,7 @@ def test_command_compares_two_folders_without_a_network(here):
     real, fake = write_data(here / "real"), write_data(here / "fake", n=9)
     result = run(f"--images={fake}", f"--data={real}", "--metrics=pfd32")
     assert result.exit_code == 0, result.output
-    record = json.loads((here / "out" / "metric-pfd32.jsonl").read_text())
+    record = json.loads((here / "out-metrics" / "metric-pfd32.jsonl").read_text())
     assert record["counts"]["fake"] == 9 and record["images_digest"] == archive_digest(Archive(fake))
     assert record["snapshot_pkl"] is None and "truncation_psi" not in record
 
@@ -195,7 +195,7 @@ def test_data_is_looked_up_in_the_network(here):
     net = write_snapshot(here / "net.pkl", options={"data": {"path": str(data), "mirror": True}})
     result = run(f"--network={net}", "--metrics=pfd32", "--num=12")
     assert result.exit_code == 0, result.output
-    assert json.loads((here / "out" / "metric-pfd32.jsonl").read_text())["network_mirror"] is True
+    assert json.loads((here / "out-metrics" / "metric-pfd32.jsonl").read_text())["network_mirror"] is True
 
 
 def test_a_network_of_a_part_is_compared_with_all_and_searched_for_copies_of_the_part(here):
@@ -219,7 +219,7 @@ def test_command_uses_the_labels_of_a_conditional_network(here):
     net = write_snapshot(here / "net.pkl", c_dim=2)
     result = run(f"--network={net}", f"--data={data}", "--metrics=swd")
     assert result.exit_code == 0, result.output
-    assert Path("out/metric-swd.jsonl").exists()
+    assert Path("out-metrics/metric-swd.jsonl").exists()
 
 
 @pytest.mark.parametrize(("args", "words"), [
@@ -228,6 +228,8 @@ def test_command_uses_the_labels_of_a_conditional_network(here):
     (["--network=no.pkl", "--data=d", "--metrics=none"], ["--metrics"]),
     (["--network=net.pkl", "--images=d", "--data=d"], ["--images", "--network", "one of them"]),
     (["--images=d", "--metrics=swd"], ["--data is missing"]),
+    (["--images=gray", "--data=d", "--outdir=gray/m"], ["--outdir=gray/m is in the folder that --images names"]),
+    (["--images=gray", "--data=d", "--outdir=d"], ["--outdir=d is in the folder that --data names"]),
     (["--images=d", "--data=d", "--metrics=ppl2_wend"], ["ppl2_wend", "--network"]),
     (["--network=net.pkl", "--metrics=swd"], ["--data is missing", "does not say"]),
     (["--network=moved.pkl", "--metrics=swd"], ["--data is missing", "gone.zip"]),
@@ -246,7 +248,7 @@ def test_command_refuses_before_it_measures_anything(here, monkeypatch, args, wo
     write_snapshot(here / "moved.pkl", options={"data": {"path": "gone.zip"}})
     result = run(*args)
     assert result.exit_code == 2 and all(word in result.output for word in words), result.output
-    assert not (here / "out").exists()
+    assert not (here / "out-metrics").exists()
 
 
 def test_help_loads_neither_torch_nor_numpy():

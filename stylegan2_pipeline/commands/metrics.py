@@ -48,7 +48,7 @@ def weights_options(command: Any) -> Any:
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]")
 @click.option("--gpus", type=click.IntRange(min=1), default=1, help="Devices that share the work.")
 @click.option("--outdir", type=FOLDER, metavar="DIR",
-              help="Where metric-NAME.jsonl is added to.  [default: the network's run folder, else out]")
+              help="Where metric-NAME.jsonl is added to.  [default: the network's run folder, else out-metrics]")
 @click.option("--cache/--no-cache", default=True, help="Keep statistics of the real images for the next time.")
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:
