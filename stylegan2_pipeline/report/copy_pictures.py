@@ -11,7 +11,7 @@ from stylegan2_pipeline.report.charts import Axis, short, ticks
 
 CELL = 192           # pixels of an image on a sheet
 GAP = 8
-WORDS = 380          # pixels of the words beside a pair
+WORDS = 470          # pixels of the words beside a pair
 SHOWN_NAME = 46      # letters of a name; of a longer one the end is shown
 BINS = 50
 PAPER, INK, SOFT, LINE = "#ffffff", "#1d2329", "#59636e", "#d5dae0"
