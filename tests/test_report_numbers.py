@@ -72,6 +72,11 @@ def test_only_measurements_alike_are_one_curve_and_later_ones_replace():
     curve = curves(history(metrics={"swd": sorted(first + few + again, key=lambda p: p.kimg)}))["swd"]
     assert [p.value for p in curve.points] == [9, 6, 7] and curve.left_out == 1
     assert curve.best.value == 6 and curve.last.value == 7
+    for other in ({"truncation_psi": 0.5}, {"data_digest": "b"}, {"mirror": "on"}):
+        usual = {"counts": {"fake": 400}, "truncation_psi": 1.0, "data_digest": "a", "mirror": "off"}
+        found = [*points([9, 8, 7], **usual), points([1, 1, 1], **usual | other)[2]]
+        curve = curves(history(metrics={"swd": found}))["swd"]
+        assert curve.last.value == 7 and curve.left_out == 1
 
 
 def test_the_first_metric_of_the_run_tells_the_best():
@@ -139,6 +144,8 @@ def test_a_discriminator_that_outruns_augmentation(r_t, p, told):
     assert ("overfitting" in rules(run)) == told
     if told:
         assert "--aug=ada" in rules(run)["overfitting"].advice
+        before = [{**run.ticks[0], "Loss/signs/real": 0.1}] * 4  # the last tick may be of one batch
+        assert "overfitting" not in rules(dataclasses.replace(run, ticks=[*before, *run.ticks]))
 
 
 def test_a_run_that_still_improves_is_told_how_short_it_was():

@@ -5,6 +5,7 @@ The rules of `notes` are about the outcome of a run; how its training goes is ju
 
 import itertools
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,17 +94,21 @@ class Curve:
 
 
 def curves(history: RunHistory) -> dict[str, Curve]:
-    """Of each metric the measurements with the most common numbers of images, the newest one of each kimg."""
+    """Of each metric the measurements that were most often made alike, the newest one of each kimg."""
     found = {}
     order = list(history.settings.get("metrics") or [])
     for metric in sorted(history.metrics, key=lambda name: (order.index(name) if name in order else len(order), name)):
         points = history.metrics[metric]
-        counts = Counter(repr(point.raw.get("counts")) for point in points)
-        common = counts.most_common(1)[0][0]
-        alike = [point for point in points if repr(point.raw.get("counts")) == common]
+        common = Counter(map(_conditions, points)).most_common(1)[0][0]
+        alike = [point for point in points if _conditions(point) == common]
         newest = {point.kimg: point for point in alike}  # files are appended to: later lines replace earlier ones
         found[metric] = Curve(metric, [newest[kimg] for kimg in sorted(newest)], len(points) - len(alike))
     return found
+
+
+def _conditions(point: Point) -> str:
+    """Without which two measurements do not compare."""
+    return repr([point.raw.get(key) for key in ("counts", "truncation_psi", "mirror", "data_digest")])
 
 
 def primary(history: RunHistory, found: dict[str, Curve]) -> Curve | None:
@@ -215,12 +220,15 @@ def _copying(found: dict[str, Curve]) -> Note | None:
 
 def _overfitting(history: RunHistory) -> Note | None:
     r_t, p = history.series("Loss/signs/real"), history.series("Progress/augment")
-    if not r_t or not p or r_t[-1][1] <= 0.9 or p[-1][1] >= 0.1:
+    if not r_t or not p:
+        return None
+    signs, chance = (statistics.median(value for _, value in series[-5:]) for series in (r_t, p))
+    if signs <= 0.9 or chance >= 0.1:
         return None
     mode = history.settings.get("augment", "ada")
     advice = "Train with --aug=ada." if mode == "noaug" else "Give a lower --target, or more images."
     return Note("overfitting", "bad", "The discriminator tells nearly all training images from generated ones, and "
-                "augmentation did not keep up.", advice, f"r_t {r_t[-1][1]:.2f} > 0.9 at p {p[-1][1]:.2f} < 0.1")
+                "augmentation did not keep up.", advice, f"r_t {signs:.2f} > 0.9 at p {chance:.2f} < 0.1")
 
 
 def _stopped_early(history: RunHistory, curve: Curve) -> Note | None:

@@ -67,7 +67,7 @@ def summary_tiles(view: RunView) -> str:
     items.append(("Images", readable(settings.get("num_images")), data + (" mirrored" * bool(settings.get("mirror")))))
     for curve in (curve for curve in view.curves.values() if curve.judges):
         ratio = dict(curve.ratios).get(curve.best.kimg)
-        items.append((f"Best {curve.metric}", short(curve.best.value),
+        items.append((f"Best {curve.metric if curve.metric in curve.keys else curve.keys[0]}", short(curve.best.value),
                       f"at {short(curve.best.kimg)} kimg" + (f", {short(ratio)} times its floor" if ratio else "")))
     for name, label in (("Progress/augment", "p at the end"), ("Loss/signs/real", "r_t at the end")):
         last = [value for _, value in history.series(name)[-5:]]  # the very last tick may be of one batch
@@ -123,7 +123,8 @@ def metric_table(curve: Curve) -> str:
     rows = [[float(point.kimg), *(point.results.get(key) for key in keys)] for point in curve.points]
     counts = curve.last.raw.get("counts") or {}
     about = [f"images: {counted(counts)}"] if counts and isinstance(counts, dict) else []
-    about += [f"not shown are measurements with other counts: {curve.left_out}"] if curve.left_out else []
+    if curve.left_out:
+        about.append(f"not shown, made otherwise (numbers of images, truncation, data): {curve.left_out}")
     best = curve.points.index(curve.best) if curve.judges else None
     if curve.judges:
         about.insert(0, f"{'lower' if curve.lower else 'higher'} is better, the best line marked")
