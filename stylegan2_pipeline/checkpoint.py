@@ -96,7 +96,7 @@ def load_snapshot(source: str | Path, device: str | torch.device = "cpu",
         if data.get(name) is not None:
             nets[name] = rebuild(name, data[name], path).eval().requires_grad_(False).to(device)
     if not ours:
-        return Snapshot(**nets, augment_p=public_augment_p(data))
+        return Snapshot(**nets, options=public_options(data), augment_p=public_augment_p(data))
     return Snapshot(**nets, options=data["options"], class_names=data["class_names"], cur_nimg=data["cur_nimg"],
                     augment_p=data["augment_p"], pl_mean=data["pl_mean"])
 
@@ -122,6 +122,15 @@ def rebuild_public(name: str, record: Any, path: Path) -> nn.Module:
         raise UserError(f"{path}: network {name} is not a StyleGAN2 {expected} as this project knows it: "
                         f"{error}") from error
     return net
+
+
+def public_options(data: dict[str, Any]) -> dict[str, Any]:
+    """What it was trained on, nested as our options are."""
+    given = data.get("training_set_kwargs")
+    if not isinstance(given, dict):
+        return {}
+    path = given.get("path")
+    return {"data": {"path": path if isinstance(path, str) else None, "mirror": bool(given.get("xflip", False))}}
 
 
 def public_augment_p(data: dict[str, Any]) -> float:

@@ -68,6 +68,7 @@ def test_public_pickle_gives_the_expected_image_and_logits():
     assert relative_error(image, golden["out/img"]) < 1e-4
     assert relative_error(snapshot.D(golden["in/img"], None), golden["out/logits"]) < 1e-4
     assert snapshot.G is not None and snapshot.class_names is None
+    assert snapshot.options == {"data": {"path": "data.zip", "mirror": True}}
 
 
 class Exploit:
