@@ -129,7 +129,9 @@ def test_command_prints_and_adds_to_the_run_folder(here):
         result = run(f"--data={data}", "--num=10", "--metrics=swd")
         assert result.exit_code == 0, result.output
     assert "network-snapshot-000004.pkl" in result.output and "swd_16" in result.output
-    assert re.search(r"Images: \d+ real, 10 generated, halves of \d+ for the floor", result.output)
+    assert re.search(r"Images: \d+ real, 10 generated, halves of \d+ for the floor\. Time: \S+\n", result.output)
+    truncated = run(f"--data={data}", "--num=10", "--metrics=tone", "--trunc=0.5")
+    assert "Truncation psi 0.5: compare at the same psi only." in truncated.output
     records = [json.loads(line) for line in (folder / "metric-swd.jsonl").read_text().splitlines()]
     assert len(records) == 2 and records[0]["results"] == records[1]["results"]
     assert records[0]["snapshot_pkl"].endswith("network-snapshot-000004.pkl") and records[0]["counts"]["fake"] == 10

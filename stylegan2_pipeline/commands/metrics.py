@@ -102,7 +102,9 @@ def show(record: dict[str, Any], path: Path, files: list[Path]) -> None:
         more = "".join(f"   {end} {figure(results[f'{key}_{end}'])}" for end in ("floor", "ratio")
                        if f"{key}_{end}" in results)
         click.echo(f"{key:<{width}}  {figure(value):>9}  {between:<20}{more}".rstrip())
-    click.echo(f"  Images: {counted(record['counts'])}. Time: {record['total_time_str']}.")
+    psi = record.get("truncation_psi", 1.0)
+    at = "" if psi == 1 else f" Truncation psi {psi:g}: compare at the same psi only."
+    click.echo(f"  Images: {counted(record['counts'])}. Time: {record['total_time_str']}.{at}")
     for note in notes:
         click.echo(f"  {note}")
     click.echo(f"  Added to {path}" + (f"; all figures and the pictures: {files[0]}" if files else ""))
