@@ -58,7 +58,7 @@ class Asked:
     @property
     def names(self) -> list[Name]:
         names = [parse(text) for text in split(self.metrics)]
-        return names if self.num is None else [name.of(self.num) for name in names]
+        return names if self.num is None else list(dict.fromkeys(name.of(self.num) for name in names))
 
     @property
     def source(self) -> WeightsSource:

@@ -1,6 +1,7 @@
 import pytest
 
 from metrics.names import KINDS, expand, lower_is_better, parse, split, thousands
+from stylegan2_pipeline.measuring import Asked
 from torch_utils.errors import UserError
 
 
@@ -43,6 +44,10 @@ def test_names_of_no_kind_are_refused_with_those_that_may_be_meant(text, meant):
 def test_another_number_of_images_is_another_name_where_names_show_it(text, count, becomes):
     name = parse(text).of(count)
     assert name.text == becomes and name.count == count and parse(text).kind is name.kind
+
+
+def test_names_that_become_the_same_by_num_are_measured_once():
+    assert [name.text for name in Asked(metrics="fid2k_full,swd,fid50k_full", num=100).names] == ["fid100_full", "swd"]
 
 
 def test_the_panel_is_its_members_each_once():
