@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 from image_sets import ArraySet, image_inputs
 
+from metrics.detectors.registry import Detectors
 from metrics.inputs import take
 from metrics.names import KINDS, parse
 from metrics.table import FUNCTIONS, compute, plan, split_available, with_copies
@@ -83,3 +85,18 @@ def test_one_image_is_too_few():
     for name in ("pfd32", "rfd", "swd"):
         with pytest.raises(UserError, match="--data"):
             compute(parse(name), image_inputs(IMAGES[:1], IMAGES[:1]))
+
+
+def test_weights_that_cannot_be_had_are_looked_for_once(monkeypatch):
+    asked = []
+
+    def nowhere(name, source):
+        asked.append(name)
+        raise UserError("not here")
+
+    monkeypatch.setattr("metrics.detectors.registry.locate", nowhere)
+    detectors = Detectors(torch.device("cpu"))
+    for _ in range(3):
+        with pytest.raises(UserError, match="not here"):
+            detectors("inception")
+    assert asked == ["inception"]

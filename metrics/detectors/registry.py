@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metrics.detectors.base import Detector
 from metrics.weights import WeightsFile, WeightsSource, locate
+from torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from metrics.detectors.lpips import LPIPS
@@ -24,7 +25,7 @@ class Detectors:
         self.device, self.source = device, source
         self._opened: dict[str, Detector] = {}
         self._lpips: LPIPS | None = None
-        self._files: dict[str, WeightsFile] = {}
+        self._files: dict[str, WeightsFile | UserError] = {}
 
     def __call__(self, name: str) -> Detector:
         """Raises UserError where its weights cannot be had."""
@@ -33,10 +34,16 @@ class Detectors:
         return self._opened[name]
 
     def weights(self, name: str) -> WeightsFile:
-        """The file of weights. Raises UserError where it cannot be had."""
+        """The file of weights. Raises UserError where it cannot be had, which is tried once."""
         if name not in self._files:
-            self._files[name] = locate(name, self.source)
-        return self._files[name]
+            try:
+                self._files[name] = locate(name, self.source)
+            except UserError as error:
+                self._files[name] = error
+        found = self._files[name]
+        if isinstance(found, UserError):
+            raise found
+        return found
 
     def _open(self, name: str) -> Detector:
         if name == "pixels32":
