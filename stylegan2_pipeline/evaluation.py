@@ -1,7 +1,7 @@
 """From a generator, or a folder of images, and a dataset to the numbers of metrics/: the training loop and the command
 line share it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,13 +67,15 @@ def evaluation_of(
     trained: ImageDataset | None = None,
     mirror: str = "auto",
     holdout: ImageSet | None = None,
+    about: Mapping[str, Any] | None = None,
     cache: StatisticsCache | None = None,
     pool: ImagePool | None = None,
     watch: Watch = unwatched,
 ) -> Evaluation:
     """Of a generator in eval mode on the detectors' device, against all images of the dataset.
 
-    trained: the part of them that it was trained on, in which copies are looked for; None: all.
+    trained: the part of them that it was trained on, in which copies are looked for; None: all. about: what else is
+    recorded with the results.
     pool: makes images and features with all ranks (then this is used on rank 0 alone, inside its lead()); its makers
     are MetricMakers. Without it they are made here.
 
@@ -89,12 +91,13 @@ def evaluation_of(
         real = StoredImages(
             images.image, images.image_names, detectors, seed=seed, batch=batch, mirror=shared == "mirrored",
             key={"data": digest}, cache=cache, pool=pool if shared else None, watch=watch, shared=shared or "")
-        about = {"data": images.name, "data_digest": digest, "num_real": images.n_raw,
-                 "truncation_psi": truncation_psi, "noise_mode": "random", "network_mirror": trained_mirror}
+        recorded = {
+            **(about or {}), "data": images.name, "data_digest": digest, "num_real": images.n_raw,
+            "truncation_psi": truncation_psi, "noise_mode": "random", "network_mirror": trained_mirror}
         return MetricInputs(
             real, fake, detectors, device=detectors.device, seed=seed, snapshot=snapshot, holdout=holdout,
             num_gpus=distributed.world_size() if pool else 1, trained_mirror=trained_mirror,
-            watch=watch, about=about)
+            watch=watch, about=recorded)
 
     fake = GeneratedImages(own_pool, detectors, dataset.image_shape, watch)
     return Evaluation(inputs(dataset, "reals"), detectors, inputs(dataset, "mirrored"), mirror,

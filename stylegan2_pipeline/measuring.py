@@ -61,6 +61,10 @@ class Asked:
         return names if self.num is None else list(dict.fromkeys(name.of(self.num) for name in names))
 
     @property
+    def looks_for_copies(self) -> bool:
+        return any(name.kind.name == "memorization" for name in self.names)
+
+    @property
     def source(self) -> WeightsSource:
         return WeightsSource(self.weights, self.offline)
 
@@ -105,6 +109,8 @@ def _check(asked: Asked) -> None:
     if asked.images is not None and (paths := [name.text for name in names if name.text.startswith("ppl")]):
         raise UserError(f"--metrics: {', '.join(paths)} follows paths between generated images, so it needs a network: "
                         f"--network=PKL instead of --images.")
+    if asked.holdout is not None and not asked.looks_for_copies:
+        raise UserError("--holdout is for memorization, which --metrics does not name: add it there, or leave it out.")
     for flag, images in (("--images", asked.images), ("--data", asked.data), ("--holdout", asked.holdout)):
         if asked.outdir and images and Path(images).resolve() in (folder := asked.outdir.resolve(), *folder.parents):
             raise UserError(f"--outdir={asked.outdir} is in the folder that {flag} names: pictures written there would "
@@ -131,12 +137,11 @@ def _work(task: Task, device: torch.device) -> int:
     if distributed.rank():
         pool.serve()
         return 0
-    memorization = any(name.kind.name == "memorization" for name in asked.names)
     evaluation = evaluation_of(
         G, dataset, detectors, pool=pool, seed=asked.seed, batch=asked.batch, snapshot=where,
         truncation_psi=asked.trunc, trained_mirror=bool(snapshot.options.get("data", {}).get("mirror", False)),
-        mirror=asked.mirror, trained=trained_part(snapshot, path) if memorization else None,
-        holdout=_holdout(asked, detectors), cache=_cache(asked), watch=progress)
+        mirror=asked.mirror, trained=trained_part(snapshot, path) if asked.looks_for_copies else None,
+        holdout=_holdout(asked, detectors), about=_about_holdout(asked), cache=_cache(asked), watch=progress)
     in_run = (Path(where).parent / "training_options.json").exists()
     with pool.lead():
         _write(task, evaluation, asked.outdir or (Path(where).parent if in_run else OUTDIR))
@@ -188,7 +193,7 @@ def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:
     _check_alike(reals, fakes, asked.names)
     digest = archive_digest(reals)
     about = {"data": reals.path.resolve().stem, "data_digest": digest, "num_real": len(reals),
-             "images": str(asked.images), "images_digest": archive_digest(fakes)}
+             "images": str(asked.images), "images_digest": archive_digest(fakes), **_about_holdout(asked)}
 
     def inputs(mirrored: bool) -> MetricInputs:
         real = _stored(reals, asked, detectors, mirrored, {"data": digest})
@@ -212,6 +217,12 @@ def _cache(asked: Asked) -> StatisticsCache | None:
 
 def _holdout(asked: Asked, detectors: Detectors) -> ImageSet | None:
     return None if asked.holdout is None else _stored(Archive(asked.holdout, "--holdout"), asked, detectors)
+
+
+def _about_holdout(asked: Asked) -> dict[str, Any]:
+    if asked.holdout is None:
+        return {}
+    return {"holdout": str(asked.holdout), "holdout_digest": archive_digest(Archive(asked.holdout, "--holdout"))}
 
 
 def _check_alike(reals: Archive, fakes: Archive, names: Sequence[Name]) -> None:

@@ -31,9 +31,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_data(folder, n=12, channels=3, classes=0):
+def write_data(folder, n=12, channels=3, classes=0, seed=0):
     folder.mkdir()
-    images = np.random.RandomState(0).randint(0, 256, [n, 16, 16, channels], dtype=np.uint8)
+    images = np.random.RandomState(seed).randint(0, 256, [n, 16, 16, channels], dtype=np.uint8)
     for i, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(folder / f"img{i:03d}.png")
     if classes:
@@ -192,6 +192,16 @@ def test_command_compares_two_folders_without_a_network(here):
     assert record["snapshot_pkl"] is None and "truncation_psi" not in record
 
 
+def test_the_holdout_is_recorded_by_its_content(here):
+    data, holdout = write_data(here / "data", n=40), write_data(here / "holdout", n=30, seed=1)
+    net = write_snapshot(here / "net.pkl")
+    result = run(f"--network={net}", f"--data={data}", "--metrics=memorization", "--num=30", f"--holdout={holdout}")
+    assert result.exit_code == 0, result.output
+    record = json.loads((here / "out-metrics" / "metric-memorization.jsonl").read_text())
+    assert record["holdout"] == str(holdout) and record["holdout_digest"] == archive_digest(Archive(holdout))
+    assert record["counts"]["unseen"] <= 30 and "memorization_mia_auc" in record["results"]
+
+
 def test_data_is_looked_up_in_the_network(here):
     data = write_data(here / "data")
     net = write_snapshot(here / "net.pkl", options={"data": {"path": str(data), "mirror": True}})
@@ -239,7 +249,8 @@ def test_command_uses_the_labels_of_a_conditional_network(here):
     (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--offline"], ["--offline", "https://", "--weights",
                                                                                 "panel"]),
     (["--network=net.pkl", "--data=d", "--metrics=fid50k_full", "--weights=no.pth"], ["--weights", "no.pth"]),
-    (["--network=net.pkl", "--data=d", "--holdout=none"], ["--holdout", "none"]),
+    (["--network=net.pkl", "--data=d", "--holdout=d"], ["--holdout is for memorization"]),
+    (["--network=net.pkl", "--data=d", "--metrics=memorization", "--holdout=none"], ["--holdout", "none"]),
 ])  # fmt: skip
 def test_command_refuses_before_it_measures_anything(here, monkeypatch, args, words):
     monkeypatch.setenv("STYLEGAN2_WEIGHTS", str(here / "weights"))
