@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics.counts import counts_of, half_of
+from metrics.bootstrap import mean_interval
+from metrics.counts import alarm, counts_of, half_of
 from metrics.inputs import MetricInputs, MetricValue, Request
 from metrics.one_size import one_size
 from torch_utils.errors import UserError
@@ -25,6 +26,8 @@ PATCHES_PER_IMAGE = 128
 MIN_RESOLUTION = 16
 DIRECTIONS = 128
 REPEATS = 4
+PARTS = 8        # that an interval is taken from
+IN_A_PART = 10   # images, at least
 SCALE = 1000  # figures are reported in thousandths, as in the paper
 _ROWS = 1 << 16  # patches normalised and projected at a time
 
@@ -46,14 +49,35 @@ def swd(inputs: MetricInputs, request: Request) -> MetricValue:
     fake = patches_of(inputs.fake.images(n), n, inputs.device, inputs.seed, like=real)
     levels = distances(real, fake, inputs.device, inputs.seed)
     results = {request.name: _mean(levels)} | {f"{request.name}_{res}": value for res, value in levels.items()}
+    notes: tuple[str, ...] = ()
     if half := half_of(n, n, least=1, mirror=request.mirror):
         first, second, generated = rows(real, 0, half), rows(real, half, 2 * half), rows(fake, 0, half)
         floor = _mean(distances(first, second, inputs.device, inputs.seed))
         same_count = _mean(distances(first, generated, inputs.device, inputs.seed))
         results |= {f"{request.name}_floor": floor, f"{request.name}_ratio": same_count / floor if floor else math.nan}
+        chances = [chance(first, other, half, inputs.device, inputs.seed) for other in (second, generated)]
+        notes = (alarm(request.name),) if floor - same_count > math.hypot(*chances) else ()
+    value, give = results[request.name], chance(real, fake, n, inputs.device, inputs.seed)
+    intervals = {request.name: (max(value - give, 0.0), value + give)} if math.isfinite(give) else {}
     about = {"estimator": "sliced Wasserstein, thousandths", "patches": PATCHES_PER_IMAGE, "patch": PATCH,
              "directions": REPEATS * DIRECTIONS}
-    return MetricValue(results, {"real": n, "fake": n, "floor": half}, about=about)
+    return MetricValue(results, {"real": n, "fake": n, "floor": half}, intervals, notes, about)
+
+
+def chance(a: Patches, b: Patches, n: int, device: torch.device, seed: int) -> float:
+    """Half a 95 % interval of the mean distance of two sets of n images; infinite for few.
+
+    From the distances of up to eight disjoint parts of both, along fewer directions: they scatter by as much more as
+    they are smaller. What they have in common, a larger distance for being fewer, does not matter.
+    """
+    parts = min(PARTS, n // IN_A_PART)
+    if parts < 2:
+        return math.inf
+    size = n // parts
+    found = [_mean(distances(rows(a, k * size, (k + 1) * size), rows(b, k * size, (k + 1) * size), device, seed, 1))
+             for k in range(parts)]
+    low, high = mean_interval(torch.tensor(found, dtype=torch.float64))
+    return (high - low) / 2
 
 
 def laplacian_pyramid(images: Tensor) -> dict[int, Tensor]:
@@ -85,7 +109,9 @@ def _smooth(x: Tensor, dim: int) -> Tensor:
 def patches_of(
     batches: Iterator[np.ndarray], n: int, device: torch.device, seed: int, like: Patches | None = None
 ) -> Patches:
-    """Random patches of the pyramids of n images; their places follow from the seed and the image's number alone.
+    """Random patches of the pyramids of n images; their places follow from the seed, n and the image's number.
+
+    like: the patches of the images that these are compared with.
 
     Raises UserError for images without a pyramid, or without that of `like`.
     """
@@ -119,9 +145,15 @@ def _check_shape(shape: tuple[int, ...], like: Patches | None) -> None:
 
 
 def _places(res: int, n: int, seed: int) -> Tensor:
-    """Corners [n, P, 2] of patches, uniform over the level."""
+    """Corners [n, P, 2] of patches, uniform over the level; those of the second half of images are the first half's.
+
+    Sets that are compared have patches in the same places, which brings them nearer to each other. So must halves of
+    one set, or what is measured against them would look too good.
+    """
+    half = max(n // 2, 1)
     generator = torch.Generator().manual_seed(derive_seed(seed, "swd places", res))
-    return torch.randint(res - PATCH + 1, [n, PATCHES_PER_IMAGE, 2], generator=generator, dtype=torch.int16)
+    corners = torch.randint(res - PATCH + 1, [half, PATCHES_PER_IMAGE, 2], generator=generator, dtype=torch.int16)
+    return corners[torch.arange(n) % half]
 
 
 def _cut(level: Tensor, corners: Tensor) -> Tensor:
@@ -140,23 +172,25 @@ def rows(patches: Patches, start: int, end: int) -> Patches:
     return {res: x[start * PATCHES_PER_IMAGE:end * PATCHES_PER_IMAGE] for res, x in patches.items()}
 
 
-def distances(a: Patches, b: Patches, device: torch.device, seed: int) -> dict[int, float]:
+def distances(a: Patches, b: Patches, device: torch.device, seed: int, repeats: int = REPEATS) -> dict[int, float]:
     """The sliced Wasserstein distance by level, in thousandths; a and b hold equally many patches."""
-    return {res: SCALE * sliced_wasserstein(a[res], b[res], device, seed) for res in a}
+    return {res: SCALE * sliced_wasserstein(a[res], b[res], device, seed, repeats) for res in a}
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, device: torch.device, seed: int) -> float:
-    """Mean over random directions of the 1-D Wasserstein distance of projections; a, b [M,C,K], normalised first."""
+def sliced_wasserstein(a: Tensor, b: Tensor, device: torch.device, seed: int, repeats: int = REPEATS) -> float:
+    """Mean over repeats of DIRECTIONS random directions of the 1-D Wasserstein distance of projections; a, b [M,C,K],
+    normalised first.
+    """
     moments = channel_moments(a), channel_moments(b)
     total = 0.0
-    for repeat in range(REPEATS):
+    for repeat in range(repeats):
         generator = torch.Generator().manual_seed(derive_seed(seed, "swd directions", repeat))
         directions = torch.randn([a[0].numel(), DIRECTIONS], generator=generator)
         directions = (directions / directions.norm(dim=0)).to(device)
         sorted_a = sorted_projections(a, moments[0], directions)
         sorted_b = sorted_projections(b, moments[1], directions)
         total += float(sorted_a.sub_(sorted_b).abs_().mean(dim=1).double().mean())
-    return total / REPEATS
+    return total / repeats
 
 
 def channel_moments(patches: Tensor) -> tuple[Tensor, Tensor]:

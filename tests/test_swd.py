@@ -185,3 +185,21 @@ def test_images_of_several_sizes_are_refused():
 def test_a_single_image_is_refused():
     with pytest.raises(UserError, match="--num"):
         measure(textures(4, resolution=16), textures(4, resolution=16), count=1)
+
+
+def test_sets_of_one_kind_are_as_near_as_halves_of_one():
+    """On average: the ratio is fair, and chance is about what it is said to be."""
+    found = [swd(inputs(textures(48, resolution=16, seed=2 * i), textures(48, resolution=16, seed=2 * i + 1)),
+                 Request("swd", 48)) for i in range(10)]
+    assert np.mean([value.results["swd_ratio"] for value in found]) == pytest.approx(1, abs=0.08)
+    mean = np.mean([value.results["swd"] for value in found])
+    held = [low <= mean <= high for low, high in (value.intervals["swd"] for value in found)]
+    assert sum(held) >= 7 and sum(bool(value.notes) for value in found) <= 1
+
+
+def test_copies_raise_the_alarm():
+    images = textures(96, resolution=16)
+    copies = np.clip(images + np.random.RandomState(0).normal(0, 2, images.shape), 0, 255).astype(np.uint8)
+    found = swd(inputs(images, copies), Request("swd", 96))
+    assert "copies of training images" in found.notes[0] and found.results["swd_ratio"] < 0.5
+    assert not swd(inputs(images[:12], copies[:12]), Request("swd", 12)).intervals  # too few to say
