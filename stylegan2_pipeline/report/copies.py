@@ -43,7 +43,7 @@ def _tiles(findings: Findings) -> str:
     found = sum(hits for _, _, hits in findings.control)
     return tiles([
         ("Plain copies", f"{by_key['Repeated'].value:.0f} of {len(findings.pairs)}",
-         f"of {by_key['Extracted'].value:.0f} training images"),
+         f"of {by_key['Extracted'].value:.0f} training images" if by_key["Extracted"].value else "generated images"),
         ("Flagged", f"{len(findings.flagged)} of {len(findings.pairs)}",
          f"by chance {findings.limit.expected * len(findings.pairs):.1f}"),
         ("Planted copies found", f"{found} of {planted}", "in disguise"),
