@@ -74,7 +74,7 @@ def held(run_dir: Path) -> Iterator[None]:
     with open(run_dir / ".lock", "a") as file:
         if not any(_lock(file, fcntl.LOCK_EX) for _ in attempts()):
             raise UserError(f"Another process is training in {run_dir}. Wait for it, or stop it first.")
-        for pattern in (".training-state-*.tmp.pt", ".network-*.tmp.pkl", ".run.*.tmp.json"):
+        for pattern in (".*.tmp.pt", ".*.tmp.pkl", ".*.tmp.json", ".*.tmp.jsonl", ".*.tmp.png", ".*.tmp.csv"):
             for partial in run_dir.glob(pattern):  # what a process that was killed was writing
                 partial.unlink(missing_ok=True)
         yield

@@ -192,3 +192,12 @@ def test_a_run_keeps_what_it_was_told_to(tmp_path, monkeypatch):
     run_dir, = (tmp_path / "runs").iterdir()
     assert [kimg for kimg, _ in snapshots(run_dir)] == [24]
     assert load_snapshot(run_dir / "network-best.pkl").cur_nimg == 20
+
+
+def test_what_a_killed_process_was_writing_goes_when_the_next_one_begins(tmp_path):
+    torn = [".fakes000000.25874.tmp.png", ".training-state-000000004.1.tmp.pt", ".network-snapshot-000000.1.tmp.pkl",
+            ".stats.1.tmp.csv", ".run.1.tmp.json", ".metric-swd.1.tmp.jsonl"]
+    for name in [*torn, "fakes000000.png", "stats.csv"]:
+        (tmp_path / name).write_bytes(b"")
+    with held(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", "fakes000000.png", "stats.csv"}
