@@ -4,10 +4,9 @@
     source -> archive -> dataset -> loader -> augment -> networks -> losses -> loop -> snapshot -> images -> numbers
 
 Images to an archive
-    sources              readers of folders and zips, and their labels
+    sources              readers of every kind of collection, and their labels
     decode, png          one image file -> checked pixels, and back
-    scan, transform      what a source holds; pixels -> the size that is wanted
-    convert              source -> archive (convert_options: what was asked; convert_report: what is said)
+    conversion           source -> archive, or a page about what is in it
     archive              the dataset format: images and labels of a folder or zip
     sample_data          procedural images to try things on
 

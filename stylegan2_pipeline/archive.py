@@ -20,7 +20,7 @@ import numpy as np
 
 from stylegan2_pipeline.decode import BrokenImage
 from stylegan2_pipeline.png import encode_png
-from stylegan2_pipeline.sources.base import METADATA_NAME
+from stylegan2_pipeline.sources.images import METADATA_NAME
 from stylegan2_pipeline.sources.labels import Label, printable
 from stylegan2_pipeline.sources.registry import open_files
 from torch_utils.errors import UserError
@@ -73,7 +73,7 @@ class Archive:
     def checksum(self, index: int) -> tuple[int, int]:
         """Size and a CRC-32 of image number `index`, found without reading all of it; raises as read() does."""
         with self._naming(index):
-            return self._files.checksum(self.names[index])
+            return self._files.checksum(index)
 
     @contextlib.contextmanager
     def _naming(self, index: int) -> Iterator[None]:

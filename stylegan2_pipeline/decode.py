@@ -38,15 +38,21 @@ class Decoded:
     """One image, upright.
 
     pixels: uint8 [H,W,C] with C = 1 gray, 3 RGB or 4 RGBA; or, for gray with more than 8 bits, float32 [H,W,1] in
-    the file's own units, which only a window chosen for the whole set can turn into 8 bits.
-    mode: what the file holds, in Pillow's names; rotated: EXIF asked for a rotation or flip; animated: it has
-    further frames, which are not read.
+    the file's own units, which only a window chosen for the whole set or volume can turn into 8 bits.
+    mode: what the file holds, in Pillow's names or the format's; format: the name of the file's format; rotated: EXIF
+    asked for a rotation or flip; animated: it has further frames, which were not asked for; profile: a colour profile
+    was applied; empty: of deep pixels, the value that means that nothing is there, which windows do not count;
+    remarks: what else a user should know of this image, in the words of a heading ("Burned-in text is announced").
     """
 
     pixels: np.ndarray
     mode: str = "L"
     rotated: bool = False
     animated: bool = False
+    format: str = ""
+    profile: bool = False
+    empty: float | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def deep(self) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from stylegan2_pipeline.caching import cache_dataset
 from stylegan2_pipeline.dataset import ImageDataset
-from stylegan2_pipeline.sources.base import HEADER_BYTES
+from stylegan2_pipeline.sources.images import HEADER_BYTES
 from torch_utils.errors import UserError
 
 

@@ -61,7 +61,7 @@ def test_help_is_instant_and_shows_examples(tmp_path):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--source", "nowhere", "--dest", "a.zip"], "--source: nowhere does not exist"),
-    (["--source", "notes.txt", "--dest", "a.zip"], "a folder of images, a .zip of images"),
+    (["--source", "notes.txt", "--dest", "a.zip"], "none of what can be read: images"),
     (["--source", "empty", "--dest", "a.zip"], "no images in empty. Passed over, because they are no images: 1 .txt"),
     (["--source", "bad.zip", "--dest", "a.zip"], "cannot be read as a zip"),
     (["--source", "square", "--dest", "there.zip"], "there.zip exists already"),

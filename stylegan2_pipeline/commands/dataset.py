@@ -44,8 +44,8 @@ def command(ctx: click.Context, resolution: str | None, width: int | None, heigh
       python dataset_tool.py --source mri.zip --dest mri256.zip --resolution=256 --transform=pad
       python dataset_tool.py --source animals --dest animals.zip --resolution=128 --labels=folders
     """
-    from stylegan2_pipeline.convert import convert
-    from stylegan2_pipeline.convert_options import Conversion, parse_resolution
+    from stylegan2_pipeline.conversion.convert import convert
+    from stylegan2_pipeline.conversion.options import Conversion, parse_resolution
 
     width, height = parse_resolution(resolution, width, height)
     path = ctx.command_path

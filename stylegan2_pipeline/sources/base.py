@@ -1,109 +1,110 @@
-"""What a collection of images must offer to be converted, and the part that folders and zips share."""
+"""What a collection of images must offer to be converted, whatever format it is in."""
 
 import abc
-import collections
-import json
+import hashlib
+import importlib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar, Self
 
-from stylegan2_pipeline.decode import EXTENSIONS, BrokenImage, Decoded, Header, decode_image, read_header
-from stylegan2_pipeline.sources.labels import Labels, labels_from_json
+from stylegan2_pipeline.decode import MAX_PIXELS, BrokenImage, Decoded
+from stylegan2_pipeline.sources.labels import Labels
 from torch_utils.errors import UserError
 
-METADATA_NAME = "dataset.json"
-HEADER_BYTES = 2 ** 16
+
+@dataclass(frozen=True)
+class Reading:
+    """What a user asks of a reader. Each reader takes some of it: the registry refuses what it does not take.
+
+    max_pixels: of one image; a file that claims more is taken for a decompression bomb. frames: of animations and
+    multi-page files, "first", "all", or a number from 0. window: "header" for the display window that DICOM files
+    bring along, else what conversion.scan makes of it. axis: of volumes, axial, coronal or sagittal. slices: which
+    part of a volume along the axis, from 0 to 1. every: only every so many slices. channel: of 4-D volumes, a number
+    from 0. keep_localizers: also what DICOM calls localisers, secondary captures and screenshots.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    frames: str = "first"
+    window: str = "auto"
+    axis: str = "axial"
+    slices: tuple[float, float] = (0.0, 1.0)
+    every: int = 1
+    channel: int | None = None
+    keep_localizers: bool = False
 
 
-class Source(Protocol):
-    """A collection of images in a fixed order. It can be pickled, and reads in the process that it arrives in."""
+class Source(abc.ABC):
+    """A collection of images in a fixed order. It can be pickled, and reads in the process that it arrives in.
 
+    path: what the user named; names: unique, one an image, '/' between folders, for messages and the labels of
+    dataset.json. curated: a set that others use just as it is, so that nothing is left out of it unasked.
+    """
+
+    curated: ClassVar[bool] = False
     path: Path
-    names: Sequence[str]  # unique, '/' between folders
+    names: Sequence[str]
 
+    @abc.abstractmethod
     def decode(self, index: int) -> Decoded:
         """Image number `index`. Raises BrokenImage."""
 
+    @abc.abstractmethod
+    def state(self) -> str:
+        """Changes when the collection does; found without reading the images."""
+
     def labels(self) -> Labels | None:
         """What the collection says about its images; None if nothing. Raises UserError for a damaged record."""
+        return None
 
     def notes(self) -> list[str]:
-        """Sentences a user should read about what was left out."""
+        """Sentences a user should read about the collection as a whole."""
+        return []
 
-    def close(self) -> None:
-        """Give files back; a later decode opens them again."""
+    def left_out(self) -> list[tuple[str, str]]:
+        """(name, reason) of files that were looked at and are no images to train on."""
+        return []
 
+    def volume(self, index: int) -> str | None:
+        """Images with the same name here are parts of one volume or series: they share one window and one crop."""
+        return None
 
-class FileSource(abc.ABC):
-    """Images that lie as files in a tree, in the order of their names, with an optional dataset.json."""
+    def subject(self, index: int) -> str | None:
+        """Of whom the image is, where the collection says so. Never shown, and never written anywhere."""
+        return None
 
-    def __init__(self, path: Path, files: list[str], flag: str) -> None:
-        """files: every file's name in the tree; flag: the option that named `path`, for error messages."""
-        self.path = path
-        self.flag = flag
-        visible = [name for name in files if not is_hidden(name)]
-        self.names: Sequence[str] = sorted(name for name in visible if is_image_name(name))
-        self.metadata_name = find_metadata(visible)
-        others = (name for name in visible if not is_image_name(name) and name != self.metadata_name)
-        self._passed_over = collections.Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in others)
-
-    @abc.abstractmethod
-    def read_bytes(self, name: str, most: int = -1) -> bytes:
-        """All of a file, or its first `most` bytes. Raises BrokenImage with the reason."""
-
-    @abc.abstractmethod
-    def checksum(self, name: str) -> tuple[int, int]:
-        """Size and a CRC-32 of a file, found without reading all of it. Raises BrokenImage with the reason."""
-
-    def decode(self, index: int) -> Decoded:
-        return decode_image(self.read_bytes(self.names[index]))
-
-    def header(self, index: int) -> Header:
-        """What the image will be like, without decoding it. Raises BrokenImage."""
-        try:
-            return read_header(self.read_bytes(self.names[index], HEADER_BYTES))
-        except BrokenImage:  # or one whose header is longer, or at its end
-            return read_header(self.read_bytes(self.names[index]))
-
-    def labels(self) -> Labels | None:
-        if self.metadata_name is None:
-            return None
-        where = f"{self.flag}: {self.path}: {self.metadata_name}"
-        try:
-            record = json.loads(self.read_bytes(self.metadata_name).decode("utf-8-sig"))
-        except (BrokenImage, ValueError) as error:
-            raise UserError(f"{where} cannot be read ({error}); repair it, or take it away.") from None
-        return labels_from_json(record, self.names, prefix=self.metadata_name[:-len(METADATA_NAME)], where=where)
-
-    def notes(self) -> list[str]:
-        if not self._passed_over:
-            return []
-        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(self._passed_over.items()))
-        return [f"Passed over, because they are no images: {kinds}."]
+    def run(self, index: int) -> int:
+        """Neighbours with one number lie in one file that is best read by one process."""
+        return index
 
     def close(self) -> None:  # noqa: B027 - most have nothing open
-        pass
+        """Give files back; a later decode opens them again."""
 
-    def __enter__(self) -> "FileSource":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-def is_image_name(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+def require(module: str, extra: str, what: str) -> ModuleType:
+    """A package that is not part of the installation; UserError with the line that installs it.
+
+    `what` begins the message, such as "--source: DICOM files".
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{what} need the package {module.partition('.')[0]}, which is not here ({error}): "
+                        f"pip install '.[{extra}]'") from None
 
 
-def is_hidden(name: str) -> bool:
-    """Files that tools leave behind: .ipynb_checkpoints, .thumbnails, macOS's __MACOSX and ._ copies."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+def digest(parts: Sequence[object]) -> str:
+    """Of the repr of parts, for Source.state."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(repr(part).encode("utf-8", "backslashreplace"))
+    return state.hexdigest()
 
-
-def find_metadata(files: Sequence[str]) -> str | None:
-    """dataset.json at the root, or at the root of the one folder that holds everything."""
-    if METADATA_NAME in files:
-        return METADATA_NAME
-    tops = {name.partition("/")[0] for name in files}
-    nested = f"{next(iter(tops))}/{METADATA_NAME}" if len(tops) == 1 else METADATA_NAME
-    return nested if nested in files else None
+__all__ = ["BrokenImage", "Decoded", "Labels", "Reading", "Source", "digest", "require"]

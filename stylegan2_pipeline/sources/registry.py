@@ -1,46 +1,92 @@
 """Which reader opens a path: the one list to which a new kind of source is added."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from stylegan2_pipeline.sources.base import FileSource, Source
-from stylegan2_pipeline.sources.folder import FolderSource
-from stylegan2_pipeline.sources.zip import ZipSource
+from stylegan2_pipeline.sources.base import Reading, Source
+from stylegan2_pipeline.sources.folder import FileTree, FolderTree
+from stylegan2_pipeline.sources.images import ImageFiles
+from stylegan2_pipeline.sources.trees import Tree
+from stylegan2_pipeline.sources.zip import ZipTree
 from torch_utils.errors import UserError
 
 
 class Reader(NamedTuple):
-    """A kind of source: what to call it, which paths it takes, and how it opens one (path, flag)."""
+    """A kind of collection.
+
+    what: in words; place: module and class in stylegan2_pipeline.sources, a class (tree, reading) -> Source with a
+    function claims(tree) -> int beside it: how many files of the tree it would read, found without opening each where
+    names tell. takes: fields of Reading beside max_pixels that it heeds. whole: a published set with files of fixed
+    names, which it reads whatever else lies there.
+    """
 
     what: str
-    matches: Callable[[Path], bool]
-    open: Callable[[Path, str], Source]
+    place: str
+    takes: frozenset[str] = frozenset()
+    whole: bool = False
 
 
-FILE_READERS = (
-    Reader("a folder of images", Path.is_dir, FolderSource),
-    Reader("a .zip of images", lambda path: path.suffix.lower() == ".zip", ZipSource),
-)
-READERS: tuple[Reader, ...] = FILE_READERS  # the first that matches opens the path
+READERS: dict[str, Reader] = {
+    "images": Reader("images", "images.ImageFiles", frozenset({"frames"})),
+}
+OPTIONS = {"frames": "--frames", "window": "--window=header", "axis": "--axis", "slices": "--slices",
+           "every": "--every", "channel": "--channel", "keep_localizers": "--keep-localizers"}
+TREES: dict[str, Callable[[Path, str], Tree]] = {".zip": ZipTree}
 
 
-def open_source(path: str | Path, flag: str = "--source") -> Source:
-    """Open any collection of images. Raises UserError, naming the flag, for a path that no reader takes."""
-    return _open(Path(path), flag, READERS)
+def open_source(path: str | Path, flag: str = "--source", reading: Reading = Reading(),  # noqa: B008
+                kind: str | None = None) -> Source:
+    """Open any collection of images; kind: a name of READERS instead of what its files look like.
+
+    Raises UserError, naming the flag, for a path that no reader takes, or options that its reader does not take.
+    """
+    tree = open_tree(Path(path), flag)
+    kind = kind or recognized(tree)
+    refused = [OPTIONS[name] for name in OPTIONS
+               if name not in READERS[kind].takes and getattr(reading, name) != getattr(Reading(), name)]
+    if refused:
+        raise UserError(f"{', '.join(refused)}: {flag} {path} is read as {READERS[kind].what} (--source-type={kind}), "
+                        f"which cannot heed that; leave it out.")
+    return _attribute(READERS[kind].place)(tree, reading)
 
 
-def open_files(path: str | Path, flag: str = "--data") -> FileSource:
+def open_files(path: str | Path, flag: str = "--data") -> ImageFiles:
     """Open a collection that is a tree of image files: a folder or a zip."""
-    opened = _open(Path(path), flag, FILE_READERS)
-    assert isinstance(opened, FileSource)
-    return opened
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() != ".zip":
+        raise UserError(f"{flag}: {path} is neither a folder nor a .zip of images. Make one of it: "
+                        f"python dataset_tool.py --source {path} --dest {path.with_suffix('.zip')}")
+    return ImageFiles(open_tree(path, flag))
 
 
-def _open(path: Path, flag: str, readers: tuple[Reader, ...]) -> Source:
+def open_tree(path: Path, flag: str) -> Tree:
     if not path.exists():
         raise UserError(f"{flag}: {path} does not exist.")
-    for reader in readers:
-        if reader.matches(path):
-            return reader.open(path, flag)
-    raise UserError(f"{flag}: {path} is none of what can be read: {', '.join(reader.what for reader in readers)}.")
+    if path.is_dir():
+        return FolderTree(path, flag)
+    ending = next((ending for ending in TREES if path.name.lower().endswith(ending)), None)
+    return TREES[ending](path, flag) if ending else FileTree(path, flag)
+
+
+def recognized(tree: Tree) -> str:
+    """The kind of collection: a published set where its files are there, else what most files are."""
+    counts = {kind: _claims(reader, tree) for kind, reader in READERS.items()}
+    best = max(counts, key=lambda kind: (READERS[kind].whole and counts[kind] > 0, counts[kind]))
+    if counts[best]:
+        return best
+    if len(tree.files) == 1 and tree.path.is_file():
+        known = ", ".join(reader.what for reader in READERS.values())
+        raise UserError(f"{tree.flag}: {tree.path} is none of what can be read: {known}; in a folder, .zip, .tar or "
+                        f".tar.gz.")
+    return "images"  # which says what there is instead
+
+
+def _claims(reader: Reader, tree: Tree) -> int:
+    return _attribute(f"{reader.place.partition('.')[0]}.claims")(tree)
+
+
+def _attribute(place: str) -> Any:
+    module, _, name = place.partition(".")
+    return getattr(importlib.import_module(f"stylegan2_pipeline.sources.{module}"), name)

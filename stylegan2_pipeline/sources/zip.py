@@ -1,16 +1,16 @@
-"""A zip of image files. Nothing is ever unpacked to disk, so that no name in it can reach outside."""
+"""The files of a zip. Nothing is ever unpacked to disk, so that no name in it can reach outside."""
 
 import os
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from stylegan2_pipeline.decode import MAX_BYTES, BrokenImage
-from stylegan2_pipeline.sources.base import FileSource
 from stylegan2_pipeline.sources.labels import printable, some
+from stylegan2_pipeline.sources.trees import Tree, is_safe
 from torch_utils.errors import UserError
 
 
-class ZipSource(FileSource):
+class ZipTree(Tree):
     """Opened again in each process that reads it: processes that share an open file move each other's position."""
 
     def __init__(self, path: Path, flag: str = "--source") -> None:
@@ -18,11 +18,11 @@ class ZipSource(FileSource):
         self._pid = 0
         try:
             with zipfile.ZipFile(path) as opened:
-                files = [info.filename for info in opened.infolist() if not info.is_dir()]
+                files = {info.filename for info in opened.infolist() if not info.is_dir()}
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
             raise UserError(f"{flag}: {path} cannot be read as a zip: {error}. Was it copied whole?") from None
-        self._unsafe = sorted(name for name in set(files) if not is_safe(name))
-        super().__init__(path, sorted(name for name in set(files) if is_safe(name)), flag)
+        self._unsafe = sorted(name for name in files if not is_safe(name))
+        super().__init__(path, [name for name in files if is_safe(name)], flag)
 
     def read_bytes(self, name: str, most: int = -1) -> bytes:
         try:
@@ -44,11 +44,13 @@ class ZipSource(FileSource):
             raise BrokenImage(f"cannot be unpacked: {printable(str(error))}") from None
         return info.file_size, info.CRC
 
+    def stamp(self, name: str) -> tuple[int, int]:
+        return self.checksum(name)
+
     def notes(self) -> list[str]:
         if not self._unsafe:
-            return super().notes()
-        return [f"Left out, because their names lead out of the zip: {len(self._unsafe)} ({some(self._unsafe)}).",
-                *super().notes()]
+            return []
+        return [f"Left out, because their names lead out of the zip: {len(self._unsafe)} ({some(self._unsafe)})."]
 
     def close(self) -> None:
         if self._zip is not None and self._pid == os.getpid():
@@ -63,9 +65,3 @@ class ZipSource(FileSource):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_zip": None}
-
-
-def is_safe(name: str) -> bool:
-    """Whether a name stays inside when it is taken as a path: not absolute, no drive, no '..'."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and not path.parts[0].endswith(":")

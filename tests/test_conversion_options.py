@@ -2,7 +2,7 @@
 
 import pytest
 
-from stylegan2_pipeline.convert_options import Conversion, parse_resolution
+from stylegan2_pipeline.conversion.options import Conversion, parse_resolution
 from torch_utils.errors import UserError
 
 
