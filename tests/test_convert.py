@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylegan2_pipeline.conversion import convert as convert_module
 from stylegan2_pipeline.archive import Archive
+from stylegan2_pipeline.conversion import convert as convert_module
 from stylegan2_pipeline.conversion.convert import convert
 from stylegan2_pipeline.conversion.options import Conversion
+from stylegan2_pipeline.conversion.scan import Scan, inspect
+from stylegan2_pipeline.conversion.transform import Recipe, middle, render
 from stylegan2_pipeline.conversion.words import sizes_text
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.decode import Decoded
-from stylegan2_pipeline.conversion.scan import Scan, inspect
 from stylegan2_pipeline.sources.registry import open_source
-from stylegan2_pipeline.conversion.transform import Recipe, middle, render
 from torch_utils.errors import UserError
 
 

@@ -150,7 +150,7 @@ def test_each_refusal_names_the_flag_and_the_remedy(tmp_path):
     (tmp_path / "empty" / "notes.txt").write_text("x")
     assert "no images" in refused(tmp_path / "empty") and "1 .txt" in refused(tmp_path / "empty")
     (tmp_path / "image.png").write_bytes(b"x")
-    assert "a folder of images" in refused(tmp_path / "image.png")
+    assert "neither a folder nor a .zip" in refused(tmp_path / "image.png")
     (tmp_path / "half.zip").write_bytes(b"PK\x03\x04 half")
     assert "copied whole" in refused(tmp_path / "half.zip")
 

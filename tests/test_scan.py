@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylegan2_pipeline.decode import Decoded
 from stylegan2_pipeline.conversion.scan import has_colour, histogram, merge, window
+from stylegan2_pipeline.decode import Decoded
 
 
 def test_hidden_colour_under_full_transparency_is_no_colour():

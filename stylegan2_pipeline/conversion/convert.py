@@ -11,17 +11,17 @@ import click
 
 from stylegan2_pipeline.archive import ArchiveWriter, check_free
 from stylegan2_pipeline.conversion.options import Conversion, check_resolution, parse_background, trainable
+from stylegan2_pipeline.conversion.scan import Finding, Scan, choose_channels, inspect
+from stylegan2_pipeline.conversion.transform import Recipe, render
 from stylegan2_pipeline.conversion.words import archive_bytes, report_scan, sizes_text, summary
 from stylegan2_pipeline.dataset import MIN_RESOLUTION
 from stylegan2_pipeline.decode import BrokenImage
 from stylegan2_pipeline.parallel import WorkerPool
 from stylegan2_pipeline.png import encode_png
 from stylegan2_pipeline.progress import progress
-from stylegan2_pipeline.conversion.scan import Finding, Scan, choose_channels, inspect
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Labels, labels_from_folders, printable, some
 from stylegan2_pipeline.sources.registry import open_source
-from stylegan2_pipeline.conversion.transform import Recipe, render
 from torch_utils.errors import UserError
 from torch_utils.text import format_bytes
 

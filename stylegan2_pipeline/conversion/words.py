@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from stylegan2_pipeline.conversion.options import Conversion, trainable
 from stylegan2_pipeline.conversion.scan import PERCENTILES, Finding, Scan
+from stylegan2_pipeline.conversion.transform import Recipe
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Labels, printable, some
-from stylegan2_pipeline.conversion.transform import Recipe
 from torch_utils.text import format_bytes
 
 KINDS = {1: "gray", 3: "RGB", 4: "RGBA"}
