@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from stylegan2_pipeline.conversion.resize import resize
 from stylegan2_pipeline.decode import Decoded
 
 Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,8 @@ def unify(pixels: np.ndarray, recipe: Recipe) -> Image.Image:
     return picture if picture.mode == MODES[recipe.channels] else picture.convert(MODES[recipe.channels])
 
 
-def resize(picture: Image.Image, size: tuple[int, int], recipe: Recipe) -> Image.Image:
-    return picture if picture.size == size else picture.resize(size, FILTERS[recipe.resize_filter])
-
-
 def stretch(picture: Image.Image, recipe: Recipe) -> Image.Image:
-    return resize(picture, (recipe.width, recipe.height), recipe)
+    return resize(picture, (recipe.width, recipe.height), recipe.resize_filter)
 
 
 def center_crop(picture: Image.Image, recipe: Recipe) -> Image.Image:
@@ -81,7 +77,7 @@ def pad(picture: Image.Image, recipe: Recipe) -> Image.Image:
     width, height = picture.size
     longest = max(width, height)
     size = (max(1, round(recipe.width * width / longest)), max(1, round(recipe.width * height / longest)))
-    return on_canvas(resize(picture, size, recipe), recipe)
+    return on_canvas(resize(picture, size, recipe.resize_filter), recipe)
 
 
 TRANSFORMS: dict[str, Callable[[Image.Image, Recipe], Image.Image]] = {
