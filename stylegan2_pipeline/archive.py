@@ -1,17 +1,20 @@
 """The dataset format: images and labels of a folder or zip.
 
-Written: PNG files 00000/img00000000.png, stored, and dataset.json {"labels": [[name, label], ...] | null}, which
-other programs of this ecosystem read; "class_names" beside the labels is ours, and ignored by them.
+Written: PNG or WebP files 00000/img00000000.png and dataset.json {"labels": [[name, label], ...] | null}, which other
+programs of this ecosystem read. What else is in it is ours, and ignored by them: "class_names"; "groups", a number an
+image, the same for images of one subject; "content", a hash of each image's pixels, with one of the files that it holds
+for.
 Read: any image files in any folders, in the order of their names, with labels by name.
 """
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,6 +49,7 @@ class Archive:
                                       "Give an archive made by dataset_tool.py, or a folder of images."]))
         self.labels: list[Label] | None = None
         self.class_names: list[str] | None = None
+        self._digests: list[str] | None = None
         self.unlabelled: list[str] = []
         labels = self._files.labels()
         if labels is not None:
@@ -75,6 +79,25 @@ class Archive:
         with self._naming(index):
             return self._files.checksum(index)
 
+    def pixel_digest(self, index: int) -> str:
+        """Of the pixels of image number `index` (see pixel_digest below), as recorded in a zip that has not been
+        changed since; read otherwise, and then it raises as read() does."""
+        if self._digests is None:
+            self._digests = self._recorded_digests() or []
+        return self._digests[index] if self._digests else pixel_digest(self.read(index))
+
+    def _recorded_digests(self) -> list[str] | None:
+        """Of a folder none: its files could have changed in the middle, where nothing shows it but reading them."""
+        try:
+            record = self._files.record() if self.path.is_file() else None
+            content = record["content"] if isinstance(record, dict) else None
+            files = file_digest((name, *self._files.checksum(index)) for index, name in enumerate(self.names))
+            digests = content["images"] if isinstance(content, dict) and content["files"] == files else None
+        except (UserError, BrokenImage, KeyError):
+            return None
+        whole = isinstance(digests, list) and len(digests) == len(self.names)
+        return digests if whole and all(isinstance(digest, str) for digest in digests) else None
+
     @contextlib.contextmanager
     def _naming(self, index: int) -> Iterator[None]:
         try:
@@ -102,31 +125,42 @@ class ArchiveWriter:
     """Writes a .zip, or a folder for any other name, under a temporary name and renames it when it is whole.
 
     `with ArchiveWriter("data.zip", class_names) as writer: writer.add(pixels, label)`. When the block is left by an
-    exception nothing remains. Labels are kept if all images have one. Raises UserError, naming `flag`, if dest is in
-    the way or the disk is full.
+    exception nothing remains. Labels are kept if all images have one, groups likewise. ending: of the files' names;
+    folder: where the temporary file lies, on the same disk, by default beside dest. Raises UserError, naming `flag`,
+    if dest is in the way or the disk is full.
     """
 
-    def __init__(self, dest: str | Path, class_names: list[str] | None = None, flag: str = "--dest") -> None:
+    def __init__(self, dest: str | Path, class_names: list[str] | None = None, flag: str = "--dest", *,
+                 ending: str = ".png", folder: Path | None = None) -> None:
         check_free(Path(dest), flag)
         self.dest = Path(dest)
         self.flag = flag
-        self.partial = self.dest.parent / f"{self.dest.name}.partial-{os.getpid()}"
+        self.partial = folder / self.dest.name if folder else self.dest.with_name(
+            f"{self.dest.name}.partial-{os.getpid()}")
         self._class_names = class_names
+        self._ending = ending
         self._labels: list[tuple[str, Label | None]] = []
+        self._groups: list[int | None] = []
+        self._digests: list[str] = []
+        self._files: list[tuple[str, int, int]] = []
         self._zip: zipfile.ZipFile | None = None
+        self._finished = False
 
     def add(self, pixels: np.ndarray, label: Label | None = None) -> None:
         """The next image, uint8 [C,H,W]."""
-        self.add_png(encode_png(pixels), label)
+        self.add_file(encode_png(pixels), label, pixel_digest(pixels))
 
-    def add_png(self, png: bytes, label: Label | None = None) -> None:
-        """The next image, as the bytes of a PNG file."""
+    def add_file(self, data: bytes, label: Label | None, digest: str, group: int | None = None) -> None:
+        """The next image, as the bytes of a file, with pixel_digest of what they decode to."""
         number = f"{len(self._labels):08d}"
-        name = f"{number[:5]}/img{number}.png"
-        self._write(name, png)
+        name = f"{number[:5]}/img{number}{self._ending}"
+        self._files.append((name, len(data), self._write(name, data)))
         self._labels.append((name, label))
+        self._digests.append(digest)
+        self._groups.append(group)
 
     def __enter__(self) -> Self:
+        self._discard()
         with self._disk_errors():
             self.dest.parent.mkdir(parents=True, exist_ok=True)
             if self.dest.suffix.lower() == ".zip":
@@ -139,34 +173,44 @@ class ArchiveWriter:
                  trace: TracebackType | None) -> None:
         try:
             if kind is None:
-                self._finish()
+                self.finish()
+                with self._disk_errors():
+                    if self._zip is None and self.dest.exists():
+                        self.dest.rmdir()
+                    self.partial.replace(self.dest)
         finally:
             self._discard()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """All is written; leaving the block gives it its name. So of two archives both can be whole, or none be there."""
+        if self._finished:
+            return
+        self._finished = True
         labelled = bool(self._labels) and all(label is not None for _, label in self._labels)
         record: dict[str, object] = {"labels": [list(pair) for pair in self._labels] if labelled else None}
         if labelled and self._class_names is not None:
             record["class_names"] = self._class_names
+        if self._groups and None not in self._groups:
+            record["groups"] = self._groups
+        record["content"] = {"images": self._digests, "files": file_digest(self._files)}
         self._write(METADATA_NAME, json.dumps(record).encode())
         with self._disk_errors():
             if self._zip is not None:
                 self._zip.close()
-            elif self.dest.exists():
-                self.dest.rmdir()
-            self.partial.replace(self.dest)
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: bytes) -> int:
+        """Returns the CRC-32; 0 in a folder, where nobody asks for it."""
         with self._disk_errors():
             if self._zip is not None:
                 info = zipfile.ZipInfo(name, ZIP_TIME)
                 info.create_system = 3  # Unix, wherever this runs
                 info.external_attr = 0o644 << 16
                 self._zip.writestr(info, data)
-            else:
-                path = self.partial / name
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(data)
+                return info.CRC
+            path = self.partial / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+            return 0
 
     def _discard(self) -> None:
         if self._zip is not None and self._zip.fp is not None:
@@ -186,6 +230,21 @@ class ArchiveWriter:
             remedy = "The disk is full: free some space, or choose another place." if full else "Choose another place."
             reason = error.strerror or str(error)
             raise UserError(f"{self.flag}: {self.dest} cannot be written: {reason}. {remedy}") from None
+
+
+def pixel_digest(pixels: np.ndarray) -> str:
+    """128 bits of the SHA-256 of uint8 [C,H,W] and its shape; in hexadecimal."""
+    state = hashlib.sha256(repr(pixels.shape).encode())
+    state.update(np.ascontiguousarray(pixels))
+    return state.hexdigest()[:32]
+
+
+def file_digest(files: Iterable[tuple[str, int, int]]) -> str:
+    """Of (name, size, CRC-32), in the order of the names."""
+    state = hashlib.blake2b(digest_size=16)
+    for file in sorted(files):
+        state.update(repr(file).encode("utf-8", "backslashreplace"))
+    return state.hexdigest()
 
 
 def check_free(dest: Path, flag: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stylegan2_pipeline.archive import Archive
+from stylegan2_pipeline.archive import Archive, pixel_digest
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.labels import printable, some
 from torch_utils.errors import UserError
@@ -130,13 +130,17 @@ class ImageDataset:
     def digest(self) -> str:
         """A hash of the pixels and labels, whatever the path, file names and encoding; not of mirrored copies."""
         if self._digest is None:
-            state = hashlib.blake2b(repr((self.image_shape, self.n_raw, self.label_dim)).encode(), digest_size=16)
-            numbers = range(self.n_raw) if self.preloaded else progress(range(self.n_raw), self.n_raw, "Hashing images")
-            for index in numbers:
-                state.update(self.image(index).tobytes())
+            state = hashlib.blake2b(repr((self.n_raw, self.label_dim)).encode(), digest_size=16)
+            for index in progress(range(self.n_raw), self.n_raw, "Hashing images"):
+                state.update(self._pixel_digest(index).encode())
                 state.update(self.label(index).tobytes())
             self._digest = state.hexdigest()
         return self._digest
+
+    def _pixel_digest(self, raw: int) -> str:
+        if self._pixels is not None:
+            return pixel_digest(self._pixels[raw])
+        return self._archive.pixel_digest(int(self._indices[raw]))
 
     def fingerprint(self) -> str:
         """A hash of the images' names, sizes and checksums and of their labels; cheap, because no image is read.

@@ -1,140 +1,67 @@
-"""Any collection of images -> a checked, uniform archive. Two passes: a scan that decides, and the writing."""
+"""Any collection of images -> a checked, uniform archive: look at all of them, decide, draw what is missing, write."""
 
+import contextlib
 import os
 import shutil
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from stylegan2_pipeline.archive import ArchiveWriter, check_free
-from stylegan2_pipeline.conversion.options import Conversion, check_resolution, parse_background, trainable
-from stylegan2_pipeline.conversion.scan import Finding, Scan, choose_channels, inspect
-from stylegan2_pipeline.conversion.transform import Recipe, render
-from stylegan2_pipeline.conversion.words import archive_bytes, report_scan, sizes_text, summary
-from stylegan2_pipeline.dataset import MIN_RESOLUTION
-from stylegan2_pipeline.decode import BrokenImage
+from stylegan2_pipeline.conversion.drawing import Bench
+from stylegan2_pipeline.conversion.interrupts import Interrupted, interrupts
+from stylegan2_pipeline.conversion.options import Conversion, check_options
+from stylegan2_pipeline.conversion.passes import draw_rest, run_scan
+from stylegan2_pipeline.conversion.plan import Plan, decide
+from stylegan2_pipeline.conversion.scan import Drawn, Scan
+from stylegan2_pipeline.conversion.spool import Journal, Spool
+from stylegan2_pipeline.conversion.words import archive_bytes, report_scan, summary
+from stylegan2_pipeline.encode import ending
 from stylegan2_pipeline.parallel import WorkerPool
-from stylegan2_pipeline.png import encode_png
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.base import Source
-from stylegan2_pipeline.sources.labels import Labels, labels_from_folders, printable, some
+from stylegan2_pipeline.sources.labels import printable
 from stylegan2_pipeline.sources.registry import open_source
 from torch_utils.errors import UserError
 from torch_utils.text import format_bytes
+
+KEEP_SEC = 10  # of work, from which on what an interrupted conversion has done is kept
 
 
 def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
     """Make the archive asked.dest from the images of asked.source; `say` gets the report, line by line.
 
-    The bytes written depend on the images and options alone, not on the number of workers. Raises UserError, with
-    nothing written, when the images cannot become one uniform set without a further choice.
+    The bytes written depend on the images and options alone, not on the number of workers, nor on whether it was
+    interrupted and went on. Raises UserError, with nothing written, when the images cannot become one uniform set
+    without a further choice; Interrupted when a signal ends it, with what was done kept if that took long.
     """
-    check_free(asked.dest, "--dest")
-    background, border = parse_background(asked.background)
-    check_resolution(asked)
-    source = open_source(asked.source)
+    check_options(asked)
+    for path, flag in destinations(asked):
+        check_free(path, flag)
     check_apart(asked)
-    if not source.names:
-        raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.notes())}".rstrip())
-    workers = max(1, min(asked.workers or available_cores(), len(source.names) // 16))
-    with WorkerPool(source, workers) as pool:
-        scan = run_scan(pool, source, asked.max_images)
-        report_broken(scan, source, asked)
-        labels = choose_labels(scan, source, asked)
-        width, height = choose_size(scan, asked)
-        channels, reason = choose_channels(scan, asked.channels, background)
-        recipe = Recipe(channels, width, height, asked.transform or "stretch", asked.resize_filter, scan.window(),
-                        background, border)
-        for line in report_scan(scan, source, recipe, reason):
+    draft = asked.draft()
+    with open_source(asked.source, reading=asked.reading(), kind=asked.source_type) as source:
+        if not source.names:
+            raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.notes())}".rstrip())
+        check_space(asked, len(source.names), archive_bytes(draft.width or 1, draft.channels or 1)
+                    if asked.encoding() == replace(asked.encoding(), format="png", level=0) else 1)
+        with work_on(asked, source) as (journal, spool), workers_for(asked, source, spool) as pool:
+            scan = run_scan(pool, source, spool, journal, asked.max_images, asked.min_foreground)
+            report_broken(scan, source, asked)
+            plan = decide(scan, source, asked, spool)
+            for line in report_scan(scan, source, plan):
+                say(line)
+            write(asked, source, plan, spool, draw_rest(pool, source, plan, journal, spool))
+        for line in summary(scan, source, plan, asked):
             say(line)
-        check_space(asked.dest, len(scan.good), recipe)
-        write(pool, source, scan, recipe, labels, asked)
-    for line in summary(scan, source, recipe, labels, asked):
-        say(line)
 
 
-def run_scan(pool: WorkerPool, source: Source, most: int | None) -> Scan:
-    """Inspect images in order until `most` good ones are found."""
-    scan = Scan()
-    length = min(most or len(source.names), len(source.names))
-    for finding in progress(pool.map(inspect, range(len(source.names))), length, "Scanning"):
-        scan.add(finding)
-        if len(scan.good) == most:
-            break
-    return scan
-
-
-def report_broken(scan: Scan, source: Source, asked: Conversion) -> None:
-    lines = [f"  {printable(source.names[finding.index])}: {finding.error}" for finding in scan.broken]
-    if not scan.good:
-        raise UserError("\n".join([f"--source: no image in {asked.source} can be read:", *lines]))
-    if lines and asked.strict:
-        raise UserError("\n".join([f"--strict: these cannot be read ({len(lines)}), and nothing was written:", *lines]))
-    if lines:
-        click.echo("\n".join([f"Left out, because they cannot be read ({len(lines)}):", *lines]), err=True)
-
-
-def choose_labels(scan: Scan, source: Source, asked: Conversion) -> Labels | None:
-    """Labels of the good images, in their order; every one has one."""
-    if asked.labels == "none":
-        return None
-    folders = asked.labels == "folders"
-    labels = labels_from_folders(source.names, str(asked.source)) if folders else source.labels()
-    if labels is None:
-        return None
-    kept = Labels([labels.values[finding.index] for finding in scan.good], labels.class_names)
-    missing = [source.names[scan.good[number].index] for number in kept.missing()]
-    if missing:
-        raise UserError(f"{len(missing)} of {len(scan.good)} images have no label in dataset.json: "
-                        f"{some(missing, 10)}. Labels are of use only when every image has one: add the missing ones, "
-                        f"or drop all of them with --labels=none.")
-    return compact(kept) if folders else kept
-
-
-def compact(labels: Labels) -> Labels:
-    """Without the classes that no image is left of, as --max-images can bring about."""
-    assert labels.class_names is not None
-    used = sorted({value for value in labels.values if isinstance(value, int)})
-    number = {old: new for new, old in enumerate(used)}
-    return Labels([number[value] for value in labels.values if isinstance(value, int)],
-                  [labels.class_names[value] for value in used])
-
-
-def choose_size(scan: Scan, asked: Conversion) -> tuple[int, int]:
-    """width, height of each picture. Raises UserError, with the command line to type, when a choice is missing."""
-    uneven = [finding.size for finding in scan.good if not finding.square]
-    proposal = asked if asked.width else replace(asked, width=(side := usual_side(scan)), height=side)
-    if uneven and asked.transform is None:
-        raise UserError(
-            f"{len(uneven)} of {len(scan.good)} images are not square ({sizes_text(Counter(uneven))}), and --transform "
-            f"does not say how they become so: center-crop cuts the longer sides, pad adds borders, stretch distorts. "
-            f"Nothing was written. For example:\n\n  {replace(proposal, transform='center-crop').command_line()}")
-    if asked.width and asked.height:
-        return asked.width, asked.height
-    sides = Counter((side, side) for side in (natural_side(finding, asked) for finding in scan.good))
-    side = next(iter(sides))[0]
-    if len(sides) > 1:
-        reason = f"The images have different sizes ({sizes_text(sides)})"
-    elif not trainable(side):
-        reason = f"The images are {side}x{side}, and training needs a power of two, {MIN_RESOLUTION} or more"
-    else:
-        return side, side
-    raise UserError(f"{reason}, and --resolution does not say which they should have. Nothing was written. For "
-                    f"example:\n\n  {proposal.command_line()}")
-
-
-def natural_side(finding: Finding, asked: Conversion) -> int:
-    """The side of the square an image becomes when it is not resized."""
-    return max(finding.size) if asked.transform == "pad" else min(finding.size)
-
-
-def usual_side(scan: Scan) -> int:
-    """The largest power of two that half of the images reach, at most 1024."""
-    sides = sorted(min(finding.size) for finding in scan.good)
-    return max(MIN_RESOLUTION, min(1024, 1 << (sides[len(sides) // 2].bit_length() - 1)))
+def destinations(asked: Conversion) -> list[tuple[Path, str]]:
+    """Where archives are made, with the options that say so."""
+    return [(asked.dest, "--dest"), *([(asked.holdout_path, "--holdout-dest")] if asked.holdout else [])]
 
 
 def check_apart(asked: Conversion) -> None:
@@ -144,35 +71,79 @@ def check_apart(asked: Conversion) -> None:
                         f"choose a place outside.")
 
 
-def check_space(dest: Path, count: int, recipe: Recipe) -> None:
-    needed = count * archive_bytes(recipe)
+@contextlib.contextmanager
+def work_on(asked: Conversion, source: Source) -> Iterator[tuple[Journal, Spool]]:
+    """The folder DEST.partial, which outlives this process where work would be lost."""
+    folder = asked.dest.with_name(f"{asked.dest.name}.partial")
+    if asked.continue_ and not (folder / "journal.jsonl").exists():
+        raise UserError(f"--continue: there is no {folder} to go on with; leave --continue out to start.")
+    settings = {"source": str(asked.source.resolve()), "state": source.state(), "reading": asdict(asked.reading()),
+                "foreground": needs_foreground(asked), "format": asked.format, "compress": asked.compress}
+    start = time.monotonic()
+    with interrupts(), Journal(folder, settings) as journal, contextlib.closing(Spool(folder)) as spool:
+        if asked.continue_ and journal.differs:
+            raise UserError(f"--continue: {folder} was begun with something else ({journal.differs}). Leave --continue "
+                            f"out to start anew.")
+        try:
+            yield journal, spool
+        except Interrupted:
+            journal.kept = bool(journal.lines) or time.monotonic() - start > KEEP_SEC
+            click.echo(f"\nStopped. What is done lies in {folder}: the same command goes on from there. Remove it to "
+                       f"start anew." if journal.kept else "\nStopped. Nothing was written.", err=True)
+            raise
+
+
+def needs_foreground(asked: Conversion) -> bool:
+    return asked.crop == "foreground" or asked.min_foreground > 0
+
+
+def workers_for(asked: Conversion, source: Source, spool: Spool) -> WorkerPool:
+    bench = Bench(source, spool, asked.draft(), asked.encoding(), needs_foreground(asked))
+    return WorkerPool(bench, max(1, min(asked.workers or available_cores(), len(source.names) // 16)))
+
+
+def report_broken(scan: Scan, source: Source, asked: Conversion) -> None:
+    lines = [f"  {printable(source.names[finding.index])}: {finding.error}" for finding in scan.broken]
+    if not scan.good:
+        passed = [f"  {printable(source.names[finding.index])}: {reason}" for finding, reason in scan.passed]
+        raise UserError("\n".join([f"--source: no image in {asked.source} can be used:", *lines, *passed]))
+    if lines and asked.strict:
+        raise UserError("\n".join([f"--strict: these cannot be read ({len(lines)}), and nothing was written:", *lines]))
+    if lines:
+        click.echo("\n".join([f"Left out, because they cannot be read ({len(lines)}):", *lines]), err=True)
+
+
+def write(asked: Conversion, source: Source, plan: Plan, spool: Spool, drawn: dict[int, Drawn]) -> None:
+    """The archive, and the one of images set aside: both appear, or none."""
+    check_room(asked.dest, sum(one.piece.size for one in drawn.values()))
+    class_names = plan.labels.class_names if plan.labels else None
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(ArchiveWriter(
+            path, class_names, flag, ending=ending(asked.encoding()),
+            folder=spool.folder if path.absolute().parent == spool.folder.absolute().parent else None))
+            for path, flag in destinations(asked)]
+        for number, finding in enumerate(progress(plan.kept, len(plan.kept), "Writing")):
+            one = drawn[finding.index]
+            group = plan.groups[number] if plan.groups is not None else None
+            writers[plan.held_out[number]].add_file(spool.get(one.piece), plan.label(number), one.digest, group)
+        for writer in writers:
+            writer.finish()
+
+
+def check_space(asked: Conversion, count: int, size: int) -> None:
+    """At the beginning, when only the least is known: pieces and archive lie on the disk together for a moment."""
+    check_room(asked.dest, min(count, asked.max_images or count) * size * 2)
+
+
+def check_room(dest: Path, needed: int) -> None:
     place = next(parent for parent in dest.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise UserError(f"--dest: {dest} will take {format_bytes(needed)}, and {place} has {format_bytes(free)} free. "
-                        f"Free some space, choose another place, a lower --resolution or fewer --max-images. Nothing "
-                        f"was written.")
-
-
-def write(pool: WorkerPool, source: Source, scan: Scan, recipe: Recipe, labels: Labels | None,
-          asked: Conversion) -> None:
-    tasks = [(finding.index, recipe) for finding in scan.good]
-    with ArchiveWriter(asked.dest, labels.class_names if labels else None) as writer:
-        values = labels.values if labels else [None] * len(tasks)
-        for png, label in zip(progress(pool.map(make_png, tasks), len(tasks), "Writing"), values, strict=True):
-            writer.add_png(png, label)
-
-
-def make_png(source: Source, task: tuple[int, Recipe]) -> bytes:
-    index, recipe = task
-    try:
-        return encode_png(render(source.decode(index), recipe))
-    except BrokenImage as error:
-        raise UserError(f"--source: {printable(source.names[index])} could be read a moment ago and now cannot: "
-                        f"{error}. Is something else writing there?") from None
+        raise UserError(f"--dest: making {dest} takes {format_bytes(needed)}, and {place} has {format_bytes(free)} "
+                        f"free. Free some space, choose another place, a lower --resolution or fewer --max-images. "
+                        f"Nothing was written.")
 
 
 def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
 

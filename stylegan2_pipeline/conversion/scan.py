@@ -1,56 +1,163 @@
 """The first pass of a conversion: what each image is, and what that means for the set."""
 
+import dataclasses
+import hashlib
+import io
+import zlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
-from stylegan2_pipeline.decode import BrokenImage, Decoded
-from stylegan2_pipeline.sources.base import Source
+from stylegan2_pipeline.conversion.spool import Piece
+from stylegan2_pipeline.decode import Decoded
 
 GRAY_TOLERANCE = 3   # channels that differ by no more than this, of 255, are gray; JPEG alone can cause as much
 OPAQUE = 250         # alpha from here on counts as opaque
-PERCENTILES = (0.5, 99.5)  # of all values of all deep images; they become 0 and 255
+PERCENTILES = (0.5, 99.5)  # of all values of the deep images of a volume, or of the set; they become 0 and 255
+THUMBNAIL = 64       # pixels a side
 
 Histogram = tuple[np.ndarray, np.ndarray]  # bins int64, counts int64
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An image as the archive will hold it: where its file lies in the spool, the recipe it was made by, and a hash of
+    its pixels."""
+
+    piece: Piece
+    recipe: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the scan says of one image. When error is set, it is broken and nothing else holds."""
+    """What the scan says of one image. When error is set, it is broken and nothing else holds.
+
+    size: width, height, upright; mode, format: as in the file; channels: of the decoded pixels; deep: more than 8
+    bits; colour: channels differ somewhere; equal: they differ nowhere; transparent: alpha says something; profile: a
+    colour profile was applied; remarks: see Decoded; flat: one value everywhere; digest: of the decoded pixels; box,
+    filled: of the foreground and its share of the pixels, where asked for; details: thumbnail, and histogram if deep.
+    """
 
     index: int
     error: str | None = None
-    size: tuple[int, int] = (0, 0)  # width, height, upright
-    mode: str = ""                  # as in the file
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    format: str = ""
+    channels: int = 0
+    deep: bool = False
     colour: bool = False
+    equal: bool = False
     transparent: bool = False
     rotated: bool = False
     animated: bool = False
-    histogram: Histogram | None = None  # of deep images; Scan.add takes it out, to save memory
+    profile: bool = False
+    remarks: tuple[str, ...] = ()
+    flat: bool = False
+    digest: str = ""
+    box: Box | None = None
+    filled: float | None = None
+    details: Piece | None = None
+    drawn: Drawn | None = None
 
     @property
     def square(self) -> bool:
         return self.size[0] == self.size[1]
 
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != _DEFAULTS.get(name)}
 
-def inspect(source: Source, index: int) -> Finding:
-    try:
-        image = source.decode(index)
-    except BrokenImage as error:
-        return Finding(index, error=str(error))
-    height, width, _ = image.pixels.shape
-    return Finding(index, size=(width, height), mode=image.mode, colour=has_colour(image.pixels),
-                   transparent=has_transparency(image.pixels), rotated=image.rotated, animated=image.animated,
-                   histogram=histogram(image) if image.deep else None)
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Raises TypeError or KeyError for what to_json does not make."""
+        drawn, details, box = record.get("drawn"), record.get("details"), record.get("box")
+        return cls(**{**record, "size": tuple(record.get("size", (0, 0))), "remarks": tuple(record.get("remarks", ())),
+                      "box": tuple(box) if box else None, "details": Piece(**details) if details else None,
+                      "drawn": drawn_from_json(drawn) if drawn else None})
+
+
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Finding)}
+
+
+def drawn_from_json(record: Mapping[str, Any]) -> Drawn:
+    return Drawn(Piece(**record["piece"]), record["recipe"], record["digest"])
+
+
+@dataclass(frozen=True)
+class Details:
+    """thumbnail: uint8 [64,64,1|3], the whole image made square, over white; histogram: of a deep image."""
+
+    thumbnail: np.ndarray
+    histogram: Histogram | None = None
+
+    def to_bytes(self) -> bytes:
+        file = io.BytesIO()
+        for array in (self.thumbnail, *(self.histogram or ())):
+            np.save(file, array, allow_pickle=False)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        file = io.BytesIO(data)
+        arrays = []
+        while file.tell() < len(data):
+            arrays.append(np.load(file, allow_pickle=False))
+        return cls(arrays[0], (arrays[1], arrays[2]) if len(arrays) == 3 else None)
+
+
+def examined(index: int, image: Decoded) -> tuple[Finding, Details]:
+    """What can be said of one image alone; without foreground and pieces."""
+    height, width, channels = image.pixels.shape
+    thumbnail = thumbnail_of(image.pixels)
+    colour, equal = (False, True) if channels == 1 else colours(image.pixels)
+    details = Details(thumbnail, histogram(image) if image.deep else None)
+    flat = int(np.ptp(thumbnail)) <= 1 and bool((image.pixels == image.pixels[0, 0]).all())
+    return Finding(
+        index, size=(width, height), mode=image.mode, format=image.format, channels=channels, deep=image.deep,
+        colour=colour, equal=equal, transparent=has_transparency(image.pixels), rotated=image.rotated,
+        animated=image.animated, profile=image.profile, remarks=image.remarks, flat=flat,
+        digest=digest_of(image.pixels, thumbnail)), details
+
+
+def digest_of(pixels: np.ndarray, thumbnail: np.ndarray) -> str:
+    """Equal for equal pixels. A CRC-32 is enough beside the thumbnail, and takes half as long as a longer hash."""
+    crc = zlib.crc32(np.ascontiguousarray(pixels))
+    state = hashlib.blake2b(repr((pixels.shape, pixels.dtype.str, crc)).encode(), digest_size=16)
+    state.update(thumbnail.tobytes())
+    return state.hexdigest()
+
+
+def thumbnail_of(pixels: np.ndarray) -> np.ndarray:
+    """uint8 or float32 [H,W,C] -> uint8 [64,64,1|3] by means of blocks; deep values from the least to the largest."""
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        pixels = np.rint((pixels - low) * np.float32(255 / max(high - low, 1e-30))).astype(np.uint8)
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    picture = picture.reduce((max(picture.width // THUMBNAIL, 1), max(picture.height // THUMBNAIL, 1)))
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture).convert("RGB")
+    if picture.size != (THUMBNAIL, THUMBNAIL):
+        picture = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    small = np.asarray(picture)
+    return small if small.ndim == 3 else small[:, :, np.newaxis]
+
+
+def colours(pixels: np.ndarray) -> tuple[bool, bool]:
+    """Of uint8 [H,W,3|4]: whether channels differ by more than GRAY_TOLERANCE somewhere that is not fully transparent;
+    whether they differ nowhere."""
+    if _spread(pixels[::16, ::16]) > GRAY_TOLERANCE:
+        return True, False
+    spread = _spread(pixels)
+    return spread > GRAY_TOLERANCE, spread == 0
 
 
 def has_colour(pixels: np.ndarray) -> bool:
-    """Whether channels of uint8 [H,W,C] differ by more than GRAY_TOLERANCE somewhere that is not fully transparent."""
-    if pixels.shape[2] == 1:
-        return False
-    return _spread(pixels[::16, ::16]) > GRAY_TOLERANCE or _spread(pixels) > GRAY_TOLERANCE
+    return pixels.shape[2] > 1 and colours(pixels)[0]
 
 
 def _spread(pixels: np.ndarray) -> int:
@@ -66,7 +173,9 @@ def has_transparency(pixels: np.ndarray) -> bool:
 
 
 def histogram(image: Decoded) -> Histogram:
-    bins, counts = np.unique(_bin(image.pixels), return_counts=True)
+    """Of the values that mean something."""
+    values = image.pixels if image.empty is None else image.pixels[image.pixels != image.empty]
+    bins, counts = np.unique(_bin(values), return_counts=True)
     return bins.astype(np.int64), counts.astype(np.int64)
 
 
@@ -77,11 +186,13 @@ def merge(histograms: Sequence[Histogram]) -> Histogram:
     return bins, counts
 
 
-def window(histogram: Histogram) -> tuple[float, float]:
-    """The values at PERCENTILES, the second larger than the first."""
+def window(histogram: Histogram, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
+    """The values at the percentiles, the second larger than the first; (0, 1) where nothing was counted."""
     bins, counts = histogram
+    if not len(bins):
+        return 0.0, 1.0
     total = np.cumsum(counts)
-    low, high = (_value(int(bins[np.searchsorted(total, total[-1] * percent / 100)])) for percent in PERCENTILES)
+    low, high = (_value(int(bins[np.searchsorted(total, total[-1] * percent / 100)])) for percent in percentiles)
     return (low, high) if high > low else (low, low + 1.0)
 
 
@@ -103,22 +214,37 @@ def _value(number: int) -> float:
 
 
 class Scan:
-    """The findings of a set, in order: good ones and broken ones; deep counts the good ones with more than 8 bits."""
+    """The findings of a set, in order: those to keep, broken ones, and those left out on purpose, with the reason.
+
+    volumes: the name of each deep image's volume (None: it stands alone); histograms: by volume.
+    """
 
     def __init__(self) -> None:
         self.good: list[Finding] = []
         self.broken: list[Finding] = []
-        self.deep = 0
-        self._histogram: Histogram | None = None
+        self.passed: list[tuple[Finding, str]] = []
+        self.histograms: dict[str | None, Histogram] = {}
+        self.boxes: dict[str, Box] = {}
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: Finding, details: Details | None = None, volume: str | None = None,
+            least_filled: float = 0.0) -> None:
+        """details: of a deep image, so that its volume gets a window; least_filled: images with less are left out."""
         if finding.error is not None:
             self.broken.append(finding)
             return
-        if finding.histogram is not None:
-            self.deep += 1
-            self._histogram = merge([self._histogram, finding.histogram]) if self._histogram else finding.histogram
-        self.good.append(replace(finding, histogram=None))
+        if details is not None and details.histogram is not None:
+            known = self.histograms.get(volume)
+            self.histograms[volume] = merge([known, details.histogram]) if known else details.histogram
+        if finding.filled is not None and finding.filled < least_filled:
+            self.passed.append((finding, f"only {finding.filled:.0%} of it shows anything"))
+            return
+        if volume is not None and finding.box is not None:
+            self.boxes[volume] = around(self.boxes.get(volume, finding.box), finding.box)
+        self.good.append(finding)
+
+    @property
+    def deep(self) -> int:
+        return sum(finding.deep for finding in self.good)
 
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
@@ -128,23 +254,32 @@ class Scan:
     def modes(self) -> Counter[str]:
         return Counter(finding.mode for finding in self.good)
 
-    def window(self) -> tuple[float, float] | None:
-        """For all deep images together; None if there are none."""
-        return window(self._histogram) if self._histogram else None
+    @property
+    def formats(self) -> Counter[str]:
+        return Counter(finding.format for finding in self.good)
+
+    def windows(self, percentiles: tuple[float, float] = PERCENTILES) -> dict[str | None, tuple[float, float]]:
+        """The values that become 0 and 255, by volume."""
+        return {volume: window(found, percentiles) for volume, found in self.histograms.items()}
 
 
-def choose_channels(scan: Scan, asked: str, background: tuple[int, int, int]) -> tuple[int, str]:
+def around(a: Box, b: Box) -> Box:
+    """The least box that holds both."""
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def choose_channels(good: Sequence[Finding], asked: str, background: tuple[int, int, int]) -> tuple[int, str]:
     """Channels for the whole set, and why. asked: auto, 1, 3 or 4; background goes behind transparent pixels.
 
     auto: RGBA if most images have pixels that are not opaque; else RGB if any image has colour; else gray.
     """
     if asked != "auto":
         return int(asked), f"--channels={asked} asks for it"
-    count = len(scan.good)
-    transparent = sum(finding.transparent for finding in scan.good)
+    count = len(good)
+    transparent = sum(finding.transparent for finding in good)
     if 2 * transparent > count:
         return 4, f"{transparent} of {count} have transparent pixels"
-    colour = sum(finding.colour for finding in scan.good)
+    colour = sum(finding.colour for finding in good)
     if colour:
         return 3, f"{colour} of {count} are in colour"
     if transparent and len(set(background)) > 1:

@@ -1,0 +1,177 @@
+"""What a conversion has done so far, on the disk: an interrupted one goes on from there.
+
+A folder beside the destination holds files of pieces, which each process appends to on its own, and a journal, which
+the process that decides writes: what was found of each image, and where its picture lies.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+from torch_utils.errors import UserError
+from torch_utils.files import atomic_path
+
+FORMAT = 1  # of the folder: raised whenever what is found or drawn changes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes in a file of the spool, with their CRC-32."""
+
+    file: str
+    offset: int
+    size: int
+    crc: int
+
+
+class Spool:
+    """Pieces in a folder. It can be pickled: each process that puts something writes a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writing: IO[bytes] | None = None
+        self._reading: dict[str, IO[bytes]] = {}
+        self._pid = 0
+
+    def put(self, data: bytes) -> Piece:
+        """Raises UserError when the disk is full."""
+        try:
+            if self._writing is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._writing = (self.folder / f"{self._pid}-{time.time_ns()}.bin").open("xb", buffering=0)
+            offset = self._writing.tell()
+            view = memoryview(data)
+            while view:
+                view = view[self._writing.write(view):]
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
+        return Piece(Path(self._writing.name).name, offset, len(data), zlib.crc32(data))
+
+    def get(self, piece: Piece) -> bytes:
+        """Raises UserError where the bytes are not those that were put, as after a crash of the machine."""
+        try:
+            if piece.file not in self._reading:
+                self._reading[piece.file] = (self.folder / piece.file).open("rb", buffering=0)
+            data = os.pread(self._reading[piece.file].fileno(), piece.size, piece.offset)
+        except OSError as error:
+            raise UserError(f"{self.folder / piece.file} cannot be read: {error.strerror}.") from None
+        if zlib.crc32(data) != piece.crc:
+            raise UserError(f"{self.folder / piece.file} is damaged. Remove {self.folder} and start anew.")
+        return data
+
+    def has(self, piece: Piece) -> bool:
+        """Whether the piece is there whole."""
+        try:
+            return (self.folder / piece.file).stat().st_size >= piece.offset + piece.size
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        for file in (self._writing, *self._reading.values()):
+            if file is not None:
+                file.close()
+        self._writing, self._reading = None, {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_writing": None, "_reading": {}, "_pid": 0}
+
+
+class Journal:
+    """Lines of JSON about images, for one process at a time, and the settings that they hold for.
+
+    lines: those of an earlier process, if its settings are the same; a last one that is not whole is left out.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Raises UserError when another process works in the folder, or it cannot be made."""
+        self.folder = folder
+        self.kept = False
+        self.differs = ""  # why an earlier process's lines do not hold any more
+        settings = {"format": FORMAT, **settings}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another process is at work in {folder}. Wait for it, or stop it first.") from None
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        self.lines = self._earlier(settings)
+        self._file = (folder / "journal.jsonl").open("a", encoding="utf-8")
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
+
+    def _earlier(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        path, journal = self.folder / "settings.json", self.folder / "journal.jsonl"
+        before = _read_json(path)
+        text = json.loads(json.dumps(settings))
+        if before == text and journal.exists():
+            return _whole_lines(journal)
+        if before is not None:
+            self.differs = ", ".join(sorted(name for name in text if before.get(name) != text[name]))
+        for file in self.folder.iterdir():
+            if file.name != "lock":
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(settings), encoding="utf-8")
+        return []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Without `kept`, nothing of the folder remains."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if not self.kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else {}
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The file is cut behind the last whole line, so that more can follow."""
+    lines, length = [], 0
+    with path.open("rb") as file:
+        for line in _ended(file):
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+            length += len(line)
+    os.truncate(path, length)
+    return lines
+
+
+def _ended(file: IO[bytes]) -> Iterator[bytes]:
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        yield line
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "The disk is full: free some space, or choose another place." if full else "Choose another place."
+    return UserError(f"--dest: {path} cannot be written: {error.strerror or error}. {remedy}")
