@@ -182,7 +182,7 @@ class ArchiveWriter:
             self._discard()
 
     def finish(self) -> None:
-        """All is written; leaving the block gives it its name. So of two archives both can be whole, or none be there."""
+        """All is written; leaving the block gives it its name. So two archives can appear together, or none."""
         if self._finished:
             return
         self._finished = True

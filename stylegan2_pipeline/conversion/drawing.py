@@ -53,7 +53,7 @@ class Bench:
     source: Source
     spool: Spool
     draft: Draft
-    encoding: Encoding = Encoding()
+    encoding: Encoding
     foreground: bool = False
     text: bool = False
 

@@ -95,10 +95,10 @@ class Conversion:
         """What it says about how images are drawn. Raises UserError for colours and windows that are none."""
         window = self.values()
         numbers = (window.low, window.high) if window.kind == "values" else None
+        border = self.pad_with if self.pad_with in ("edge", "reflect") else parse_color(self.pad_with, "--pad-with")
         return Draft(None if self.channels == "auto" else int(self.channels), self.width, self.height, self.transform,
-                     self.resize_filter, parse_color(self.alpha_background, "--alpha-background"),
-                     self.pad_with if self.pad_with in ("edge", "reflect") else parse_color(self.pad_with, "--pad-with"),
-                     numbers, self.crop == "foreground")
+                     self.resize_filter, parse_color(self.alpha_background, "--alpha-background"), border, numbers,
+                     self.crop == "foreground")
 
     @property
     def holdout_path(self) -> Path:

@@ -152,8 +152,8 @@ def about_copies(copies: Sequence[tuple[Finding, Finding]], labels: Labels | Non
         return []
     names = [f"{printable(source.names[copy.index])} = {printable(source.names[original.index])}"
              for copy, original in copies]
-    said = [f"Left out, because an earlier image shows the same: {len(copies)} ({some(names)}). --duplicates=keep keeps "
-            f"them."]
+    said = [f"Left out, because an earlier image shows the same: {len(copies)} ({some(names)}). "
+            f"--duplicates=keep keeps them."]
     if labels:
         other = sum(labels.values[number] != labels.values[original] for number, original in enumerate(first))
         said += [f"Warning: {other} of these have another label than the image that stays."] if other else []
