@@ -45,16 +45,29 @@ def labels_from_folders(names: Sequence[str], where: str) -> Labels:
 
     One folder around all the others is looked into. Raises UserError when images lie outside of folders.
     """
-    parts = [name.split("/") for name in names]
-    while parts and min(map(len, parts)) > 2 and len({part[0] for part in parts}) == 1:
-        parts = [part[1:] for part in parts]
-    loose = [name for name, part in zip(names, parts, strict=True) if len(part) < 2]
+    folders = top_folders(names)
+    loose = [name for name, folder in zip(names, folders, strict=True) if folder is None]
     if loose:
         raise UserError(f"--labels=folders: {len(loose)} of {len(names)} images in {where} lie in no class folder "
                         f"({some(loose)}). Give each class a folder of its own, or leave --labels=folders out.")
-    class_names = sorted({part[0] for part in parts})
+    class_names = sorted({folder for folder in folders if folder is not None})
     number = {name: index for index, name in enumerate(class_names)}
-    return Labels([number[part[0]] for part in parts], class_names)
+    return Labels([number[folder] for folder in folders if folder is not None], class_names)
+
+
+def top_folders(names: Sequence[str]) -> list[str | None]:
+    """Of each image the folder below the one that is around all of them; None where it lies in no such folder."""
+    parts = [name.split("/") for name in names]
+    while parts and min(map(len, parts)) > 2 and len({part[0] for part in parts}) == 1:
+        parts = [part[1:] for part in parts]
+    return [part[0] if len(part) > 1 else None for part in parts]
+
+
+def file_of(name: str) -> str:
+    """The file that an image comes from: names of frames and slices are those of their file, '#' and a word or number.
+    """
+    file, mark, frame = name.rpartition("#")
+    return file if mark and file and frame and not set(frame) & set("./") else name
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
@@ -104,4 +117,5 @@ def _class_names(record: dict, values: Sequence[Label | None]) -> list[str] | No
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         return None
     numbers = [value for value in values if isinstance(value, int)]
-    return list(names) if numbers and max(numbers) < len(names) else None
+    lengths = {len(value) for value in values if isinstance(value, list)}  # one name a number of a vector
+    return list(names) if (numbers and max(numbers) < len(names)) or lengths == {len(names)} else None

@@ -1,0 +1,252 @@
+"""Tables beside a collection, CSV or TSV: a row about an image, a file or a patient, found by what it calls them."""
+
+import csv
+import io
+import re
+import unicodedata
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from stylegan2_pipeline.sources.base import Source
+from stylegan2_pipeline.sources.labels import file_of, printable, some
+from torch_utils.errors import UserError
+
+MAX_BYTES = 2 ** 28
+ENDINGS = (".csv", ".tsv", ".tab", ".txt")
+DELIMITERS = ",;\t|"
+KEYS = frozenset(("file", "filename", "file_name", "path", "filepath", "image", "image_path", "image_name", "name",
+                  "img", "image_id", "id", "patient", "patient_id", "subject", "subject_id", "participant_id"))
+_ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}(\.gz)?$")
+
+
+@dataclass(frozen=True)
+class Table:
+    """headings: of all columns, "1", "2", ... where the file has none; rows: their cells, as many in each; lines: of
+    rows in the file; found: for each image of the source the rows about it. notes: sentences for the user."""
+
+    path: Path
+    headings: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+    delimiter: str
+    key: int                        # the column by which rows were found
+    found: list[list[int]]
+    names: Sequence[str]
+    notes: list[str] = field(default_factory=list)
+
+    def others(self) -> list[str]:
+        """The headings beside the column of names."""
+        return [heading for place, heading in enumerate(self.headings) if place != self.key and heading]
+
+    def cells(self, heading: str) -> list[str | None]:
+        """For each image of the source what its row says there, without spaces around; None without a row.
+
+        Raises UserError for a heading that is not there, and where several rows tell different things of one image.
+        """
+        column = self._column(heading)
+        return [self._cell(image, rows, column) for image, rows in enumerate(self.found)]
+
+    def _cell(self, image: int, rows: list[int], column: int) -> str | None:
+        cells = [self.rows[row][column] for row in rows]
+        if len(set(cells)) > 1:
+            first, other = rows[0], next(row for row in rows if self.rows[row][column] != cells[0])
+            raise UserError(f"{self.path}: lines {self.lines[first]} and {self.lines[other]} tell different things of "
+                            f"{printable(self.names[image])}. Keep one of them, or write the paths of the images from "
+                            f"the folder that --source names.")
+        return cells[0] if cells else None
+
+    def _column(self, heading: str) -> int:
+        places = [place for place, other in enumerate(self.headings) if other == heading] or [
+            place for place, other in enumerate(self.headings) if other.casefold() == heading.strip().casefold()]
+        if len(places) != 1:
+            fault = f"has {len(places)} columns" if places else "has no column"
+            raise UserError(f"{self.path} {fault} {heading!r}; its columns are {some(self.headings, 20)}.")
+        return places[0]
+
+
+def read_table(path: Path, source: Source) -> Table:
+    """Raises UserError for a file that is no table, or that names no image of the source."""
+    rows, lines, delimiter = _parse(_text(path), path)
+    images = _Images(source)
+    matches = [{cell: images.find(cell) for cell in {row[place] for row in rows}} for place in range(len(rows[0]))]
+    key = max(range(len(matches)), key=lambda place: _worth(matches[place], rows[0][place]))
+    if not any(match.images for match in matches[key].values()):
+        raise UserError(f"{path}: no column names an image of {source.path}. Its first line is "
+                        f"{printable(delimiter.join(rows[0])[:200])!r}; the images are called {some(source.names, 3)}. "
+                        f"One column must hold such names, with or without folders and endings.")
+    headings = list(rows[0])
+    if matches[key][headings[key]].rank == EXACT:  # the first line is about an image already
+        headings = [str(number + 1) for number in range(len(headings))]
+    else:
+        rows, lines = rows[1:], lines[1:]
+    found = [matches[key][row[key]] for row in rows]
+    return Table(path, headings, rows, lines, delimiter, key, _assign(found, len(source.names)), source.names,
+                 _notes(path, found, [row[key] for row in rows], lines))
+
+
+class _Match(NamedTuple):
+    """rank: how surely the images are meant, 0 for not at all; several: names more than one file alike."""
+
+    images: Sequence[int] = ()
+    rank: int = 0
+    several: bool = False
+
+
+SUBJECT, BASE, LOOSE, EXACT = 1, 2, 3, 4  # how a cell names images: by whom they are of, by the last part of a path ...
+
+
+class _Images:
+    """The images of a source by what a table may call them: by path, the end of a path, or a path that ends in theirs;
+    without ending; by the file that holds several; or by whom they are of."""
+
+    def __init__(self, source: Source) -> None:
+        files: dict[str, list[int]] = defaultdict(list)
+        self._subjects: dict[str, list[int]] = defaultdict(list)
+        for index, name in enumerate(source.names):
+            files[file_of(name)].append(index)
+            if subject := source.subject(index):
+                self._subjects[_subject(subject)].append(index)
+        self._files = list(files.values())
+        self._parts = _Paths(source.names if len(files) < len(source.names) else [], _plain)
+        self._exact, self._loose = _Paths(list(files), _plain), _Paths(list(files), _bare)
+
+    def find(self, cell: str) -> _Match:
+        cell = cell.replace("\\", "/").removeprefix("./")
+        base = cell.rpartition("/")[2]
+        if not base:
+            return _Match()
+        if len(part := self._parts.find(cell)) == 1:
+            return _Match(part, EXACT)
+        for paths, text, rank in ((self._exact, cell, EXACT), (self._loose, cell, LOOSE), (None, cell, SUBJECT),
+                                  (self._exact, base, BASE), (self._loose, base, BASE)):
+            if paths is None:
+                found = self._subjects.get(_subject(text), [])
+                if found:
+                    return _Match(found, rank)
+            elif files := paths.find(text):
+                return _Match(self._files[files[0]], rank) if len(files) == 1 else _Match(several=True)
+        return _Match()
+
+
+class _Paths:
+    """Places of paths, found by their ends."""
+
+    def __init__(self, paths: Sequence[str], form: Callable[[str], str]) -> None:
+        self._form = form
+        turned = [(_turned(form(path)), place) for place, path in enumerate(paths)]
+        self._whole: dict[str, list[int]] = defaultdict(list)
+        for path, place in turned:
+            self._whole[path].append(place)
+        self._sorted = sorted(turned)
+
+    def find(self, path: str) -> Sequence[int]:
+        """Of the longest path that is the end of this one, or of all (at most two) that this one is the end of."""
+        parts = _turned(self._form(path)).split("/")
+        for length in range(len(parts), 0, -1):
+            if found := self._whole.get("/".join(parts[:length])):
+                return found
+        start = "/".join(parts) + "/"
+        place = bisect_left(self._sorted, (start, -1))
+        return [number for name, number in self._sorted[place:place + 2] if name.startswith(start)]
+
+
+def _turned(path: str) -> str:
+    return "/".join(reversed(path.split("/")))
+
+
+def _plain(path: str) -> str:
+    return path
+
+
+def _bare(path: str) -> str:
+    """Without ending, however letters are written."""
+    return _ENDING.sub("", unicodedata.normalize("NFC", path).casefold())
+
+
+def _subject(text: str) -> str:
+    return text.casefold().removeprefix("sub-")
+
+
+def _worth(matches: Mapping[str, _Match], heading: str) -> tuple[int, int, int, bool]:
+    """How well a column names images: how many, how surely, whether all of it does, and what it is called."""
+    covered = {image for match in matches.values() for image in match.images}
+    exact = sum(match.rank == EXACT for match in matches.values())
+    return len(covered), exact, -sum(not match.images for match in matches.values()), heading.casefold() in KEYS
+
+
+def _assign(found: Sequence[_Match], count: int) -> list[list[int]]:
+    """For each image the rows that are most surely about it."""
+    best: list[tuple[int, list[int]]] = [(0, [])] * count
+    for row, match in enumerate(found):
+        for image in match.images:
+            rank, rows = best[image]
+            if match.rank >= rank:
+                best[image] = match.rank, [*rows, row] if match.rank == rank else [row]
+    return [rows for _, rows in best]
+
+
+def _notes(path: Path, found: Sequence[_Match], cells: Sequence[str], lines: Sequence[int]) -> list[str]:
+    secret = any(match.rank == SUBJECT for match in found)  # names of patients are not shown
+
+    def told(wanted: Callable[[_Match], bool]) -> str:
+        return some([f"line {line}" if secret else cell for match, cell, line in zip(found, cells, lines, strict=True)
+                     if wanted(match)])
+
+    several = sum(match.several for match in found)
+    unknown = sum(not match.images for match in found) - several
+    based = sum(match.rank == BASE for match in found)
+    sentences = ((unknown, "name no image here", lambda match: not match.images and not match.several),
+                 (several, "name several images alike, and are not used; their folders would tell which",
+                  lambda match: match.several),
+                 (based, "name an image in another folder, and are taken for the one of that name",
+                  lambda match: match.rank == BASE))
+    return [f"{path.name}: {count} of {len(found)} rows {what} ({told(wanted)})."
+            for count, what, wanted in sentences if count]
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} is no table of labels: it has more than {MAX_BYTES >> 20} MiB.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8 (byte {error.start}); save the table as CSV in UTF-8.") from None
+    if "\0" in text:
+        raise UserError(f"{path} is no text; save the table as CSV in UTF-8.")
+    return text
+
+
+def _parse(text: str, path: Path) -> tuple[list[list[str]], list[int], str]:
+    """Rows of equal length, the line that each ends in, and the delimiter, which is the one that parts the first line
+    most often."""
+    first, _, rest = text.partition("\n")
+    named = re.fullmatch(r"sep=(.)\s*", first)  # as Excel writes it
+    delimiter = named[1] if named else max(DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))
+    reader = csv.reader(io.StringIO(rest if named else text, newline=""), delimiter=delimiter)
+    rows, lines = [], []
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append([cell.strip() for cell in row])
+                lines.append(reader.line_num + bool(named))
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: {error}.") from None
+    if not rows or len(rows[0]) < 2:
+        raise UserError(f"{path} is no table with two columns or more, such as file,label; columns are parted by a "
+                        f"comma, a semicolon or a tab.")
+    width = len(rows[0])
+    for row, line in zip(rows, lines, strict=True):
+        if any(row[width:]):
+            raise UserError(f"{path}: line {line} has {len(row)} columns, and the first line has {width}. Put cells "
+                            f"that contain {delimiter!r} in quotes.")
+        row[width:] = [""] * (width - len(row))
+    return rows, lines, delimiter
