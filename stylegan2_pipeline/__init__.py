@@ -5,7 +5,7 @@
 
 Images to an archive
     sources              readers of every kind of collection, and their labels
-    decode, png          one image file -> checked pixels, and back
+    decode, encode       one image file -> checked pixels, and back (image_formats, png: which formats, and one by hand)
     conversion           source -> archive, or a page about what is in it
     archive              the dataset format: images and labels of a folder or zip
     sample_data          procedural images to try things on

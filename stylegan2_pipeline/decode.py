@@ -6,27 +6,36 @@ EXIF rotation, palettes, transparency, CMYK, colour profiles and more than 8 bit
 import contextlib
 import functools
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
-EXTENSIONS = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".tga",
-))
+from stylegan2_pipeline.image_formats import heif_reader, is_heif, readable, what_it_is_instead
+
 MAX_PIXELS = 2 ** 27 + 2 ** 26  # 201 megapixels; a file that claims more is taken for a decompression bomb
 MAX_BYTES = 2 ** 31
+MAX_FRAMES = 2 ** 16
 DEEP_MODES = frozenset(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"))  # gray with more than 8 bits
 EXIF_ORIENTATION = 0x0112
+TIFF_SUBFILE = 254   # TIFF 6.0, NewSubfileType: of its bits,
+NOT_A_PAGE = 1 | 4   # a smaller copy of another page, and a mask of one
 
-# MAX_PIXELS is checked below, in our own words; Pillow's error at about the same size stays.
+SHALLOWER = "More than 8 bits a colour, read as 8"
+NO_PROFILE = "CMYK without a colour profile, turned into RGB by rule of thumb"
+
+# By default Pillow gives the memory of each image back, and getting it anew takes a third of the time of a conversion.
+KEPT_BLOCKS = 4  # of 16 MiB
+if "PILLOW_BLOCKS_MAX" not in os.environ:
+    Image.core.set_blocks_max(KEPT_BLOCKS)
+
+# MAX_PIXELS is checked below, in our own words.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF data, and the like
+warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pillow_heif)\.")  # damaged EXIF data and such
 
 
 class BrokenImage(Exception):
@@ -68,10 +77,14 @@ class Header(NamedTuple):
     deep: bool
 
 
-def decode_image(data: bytes) -> Decoded:
-    """Decode one image file. Raises BrokenImage with the reason when it cannot be read whole."""
-    with _opened(data) as image:
-        return _decode_opened(image)
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, frame: int = 0) -> Decoded:
+    """Decode one image file; of an animation or several pages, the frame with that number, from 0.
+
+    A file of one frame gives that, whatever its number. Raises BrokenImage with the reason when it cannot be read
+    whole, claims more than max_pixels, or lacks the frame.
+    """
+    with Reel(data, max_pixels) as reel:
+        return reel.decode(frame)
 
 
 def read_header(data: bytes) -> Header:
@@ -79,46 +92,110 @@ def read_header(data: bytes) -> Header:
 
     Raises BrokenImage if it is no image, or if more of it is needed.
     """
-    with _opened(data) as image:
-        width, height = image.size
-        return Header(_channels(image), height, width, image.mode in DEEP_MODES)
+    with Reel(data) as reel:
+        return reel.header()
+
+
+class Reel:
+    """One image file, opened: its frames can be taken in turn without beginning at the first for each.
+
+    Raises BrokenImage, from everything here, for a file that cannot be read.
+    """
+
+    def __init__(self, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
+        if not data:
+            raise BrokenImage("an empty file")
+        if is_heif(data) and not heif_reader():
+            raise BrokenImage("HEIC, which needs the package pillow-heif: pip install '.[heic]'")
+        if Image.MAX_IMAGE_PIXELS is not None:  # Pillow itself refuses twice as much
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels // 2 + 1)
+        self._max_pixels = max_pixels
+        with _reasons(data):
+            self._image = Image.open(io.BytesIO(data), formats=readable())
+            self._first = self._image.tell()  # the main one; in HEIC it need not be the first
+
+    def header(self) -> Header:
+        with _reasons():
+            width, height = self._image.size
+            return Header(_channels(self._image), height, width, self._image.mode in DEEP_MODES)
+
+    def frames(self) -> list[int]:
+        """Numbers of the frames that are pictures of their own, without the smaller copies and masks of a TIFF."""
+        with _reasons():
+            image, count = self._image, self._count()
+            if image.format != "TIFF":
+                return list(range(count))
+            numbers = []
+            for number in range(count):
+                image.seek(number)
+                if not int(image.tag_v2.get(TIFF_SUBFILE, 0)) & NOT_A_PAGE:  # type: ignore[attr-defined]
+                    numbers.append(number)
+            return numbers or [0]
+
+    def decode(self, frame: int = 0) -> Decoded:
+        with _reasons():
+            if frame and (count := self._count()) > 1:
+                if frame >= count:
+                    raise BrokenImage(f"has {count} frames, and none with the number {frame} (the first is 0)")
+                self._image.seek((self._first + frame) % count)
+            elif self._image.tell() != self._first:
+                self._image.seek(self._first)
+            return _decode_opened(self._image, self._max_pixels)
+
+    def _count(self) -> int:
+        if self._image.format == "MPO":  # the further frames are depth maps and thumbnails
+            return 1
+        return min(int(getattr(self._image, "n_frames", 1)), MAX_FRAMES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._image.close()
 
 
 @contextlib.contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
-    if not data:
-        raise BrokenImage("an empty file")
+def _reasons(data: bytes = b"") -> Iterator[None]:
+    """Whatever Pillow raises (OSError, SyntaxError, ValueError, struct.error, zlib.error and more) as BrokenImage."""
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            yield image
+        yield
     except BrokenImage:
         raise
     except UnidentifiedImageError:
-        raise BrokenImage(_what_it_is_instead(data)) from None
+        raise BrokenImage(what_it_is_instead(data)) from None
     except Image.DecompressionBombError as error:
         raise BrokenImage(f"too large: {error}") from None
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, zlib.error and more
+    except Exception as error:
         raise BrokenImage(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """FORMATS as far as this build of Pillow has them. (MPO, the JPEG of some cameras, is opened as JPEG.)"""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _decode_opened(image: Image.Image) -> Decoded:
+def _decode_opened(image: Image.Image, max_pixels: int) -> Decoded:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise BrokenImage(f"too large: {width}x{height} is more than {MAX_PIXELS // 10 ** 6} megapixels")
+    if width * height > max_pixels:
+        raise BrokenImage(f"too large: {width}x{height} is more than {max_pixels / 10 ** 6:g} megapixels")
+    shallower = _shallower(image)
     image.load()
     mode = image.mode
     orientation = _orientation(image)  # after load(): the TIFF reader has rotated by then, and says so
-    pixels = ORIENTATIONS[orientation](_pixels(image))
+    stored, profile = _pixels(image)
+    pixels = ORIENTATIONS[orientation](stored)
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
         raise BrokenImage("holds values that are not finite")
-    return Decoded(np.ascontiguousarray(pixels), mode, orientation != 1, _animated(image))
+    remarks = ((SHALLOWER,) if shallower else ()) + ((NO_PROFILE,) if mode == "CMYK" and not profile else ())
+    return Decoded(np.ascontiguousarray(pixels), mode, orientation != 1, _animated(image),
+                   "JPEG" if image.format == "MPO" else image.format or "", profile, remarks=remarks)
+
+
+def _shallower(image: Image.Image) -> bool:
+    """Whether loading will cut colours to 8 bits; to be asked before. (Gray keeps its bits.)"""
+    if image.mode in DEEP_MODES:
+        return False
+    tiles = getattr(image, "tile", None)
+    packed = tiles[0].args if tiles else ""  # such as "RGB;16B", or ("RGB", 65535)
+    packed = packed if isinstance(packed, tuple) else (packed,)
+    return (any(isinstance(part, str) and ";16" in part for part in packed[:1])
+            or (image.format == "PPM" and len(packed) > 1 and packed[1] > 255)
+            or image.info.get("bit_depth", 8) > 8)
 
 
 def _channels(image: Image.Image) -> int:
@@ -130,31 +207,37 @@ def _channels(image: Image.Image) -> int:
     return 1 if image.mode in ("1", "L") else 3
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    """[H,W,C] as it lies in the file."""
+def _pixels(image: Image.Image) -> tuple[np.ndarray, bool]:
+    """[H,W,C] as it lies in the file, and whether a colour profile was applied."""
     if image.mode in DEEP_MODES:
-        return np.asarray(image, dtype=np.float32)[:, :, np.newaxis]
-    channels = _channels(image)
-    if channels == 1:
-        return np.asarray(image.convert("L"))[:, :, np.newaxis]
-    if image.mode != "CMYK" or not image.info.get("icc_profile"):
-        image = image.convert("RGBA" if channels == 4 else "RGB")
-    image = _to_srgb(image) or image
-    return np.asarray(image if image.mode != "CMYK" else image.convert("RGB"))
+        return np.asarray(image, dtype=np.float32)[:, :, np.newaxis], False
+    wanted = {1: "L", 3: "RGB", 4: "RGBA"}[_channels(image)]
+    if image.mode != wanted and not (image.mode == "CMYK" and image.info.get("icc_profile")):
+        image = _converted(image, wanted)
+    managed = _to_srgb(image)
+    if managed is not None:
+        image = managed
+    pixels = np.asarray(image if image.mode != "CMYK" else image.convert("RGB"))
+    if wanted == "L":
+        pixels = (pixels[:, :, 0] if pixels.ndim == 3 else pixels)[:, :, np.newaxis]
+    return pixels, managed is not None
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """In another mode, still with its colour profile."""
+    converted = image.convert(mode)
+    if profile := image.info.get("icc_profile"):
+        converted.info["icc_profile"] = profile
+    return converted
 
 
 def _to_srgb(image: Image.Image) -> Image.Image | None:
-    """The image in sRGB, or None when it has no usable colour profile or is sRGB already."""
+    """The image in sRGB (RGB for gray too), or None when it has no usable colour profile or is sRGB already."""
     profile = image.info.get("icc_profile")
     if not profile:
         return None
     transform = _srgb_transform(bytes(profile), image.mode)
-    if transform is None:
-        return None
-    converted = ImageCms.applyTransform(image, transform)
-    if converted is not None:
-        converted.info.pop("icc_profile", None)
-    return converted
+    return None if transform is None else ImageCms.applyTransform(image, transform)
 
 
 @functools.lru_cache(maxsize=16)
@@ -163,7 +246,8 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | N
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return None
-        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB" if mode == "CMYK" else mode)
+        wanted = "RGBA" if mode == "RGBA" else "RGB"
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, wanted)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # a damaged profile, or one of another colour space: the pixels are still good
 
@@ -177,23 +261,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _animated(image: Image.Image) -> bool:
-    if image.format == "MPO":  # the further frames are depth maps and thumbnails
+    if image.format == "MPO":
         return False
     try:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # damage behind the first frame
         return True
-
-
-def _what_it_is_instead(data: bytes) -> str:
-    start = data[:512].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg")):
-        return "not an image but a web page or XML text"
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
-        return "HEIC, which cannot be read here; convert it to JPEG or PNG"
-    if not any(data):
-        return "not an image: all bytes are zero"
-    return "not an image that can be recognised"
 
 
 ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF value -> what sets [H,W,C] upright

@@ -5,7 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from stylegan2_pipeline.decode import EXTENSIONS, BrokenImage, Decoded, Header, decode_image, read_header
+from stylegan2_pipeline.decode import BrokenImage, Decoded, Header, decode_image, read_header
+from stylegan2_pipeline.image_formats import EXTENSIONS
 from stylegan2_pipeline.sources.base import Reading, Source, digest
 from stylegan2_pipeline.sources.labels import Labels, labels_from_json
 from stylegan2_pipeline.sources.trees import Tree
