@@ -8,9 +8,10 @@ import numpy as np
 
 from stylegan2_pipeline.archive import pixel_digest
 from stylegan2_pipeline.conversion.burned_in import text_like
+from stylegan2_pipeline.conversion.foreground import foreground
 from stylegan2_pipeline.conversion.scan import Box, Drawn, Finding, examined
 from stylegan2_pipeline.conversion.spool import Spool
-from stylegan2_pipeline.conversion.transform import Color, Recipe, foreground, render, to_8_bits
+from stylegan2_pipeline.conversion.transform import Color, Recipe, render, to_8_bits
 from stylegan2_pipeline.decode import BrokenImage, Decoded
 from stylegan2_pipeline.encode import Encoding, encode
 from stylegan2_pipeline.sources.base import Source
@@ -39,7 +40,7 @@ class Draft:
 
     def recipe(self, finding: Finding, channels: int | None, window: tuple[float, float] | None) -> Recipe | None:
         """How this image is drawn; None while that is open."""
-        transform = self.transform or ("stretch" if finding.square or self.crop else None)
+        transform = self.transform or ("pad" if self.crop else "stretch" if finding.square else None)
         if channels is None or not self.width or not self.height or not transform or (finding.deep and window is None):
             return None
         return Recipe(channels, self.width, self.height, transform, self.resize_filter,

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from stylegan2_pipeline.conversion.foreground import Box, roomy
 from stylegan2_pipeline.conversion.resize import resize
 from stylegan2_pipeline.decode import Decoded
 
 Color = tuple[int, int, int]
-Box = tuple[int, int, int, int]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+BORDERS: dict[str, Literal["edge", "reflect"]] = {"edge": "edge", "reflect": "reflect"}
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class Recipe:
     """How every image of a set is made.
 
     channels 1, 3 or 4; width x height of the picture (a square canvas of `width` when transform is center-crop-wide);
-    window: values of deep images that become 0 and 255; background: behind transparent pixels; border: around
-    pictures that do not fill the square, transparent black for RGBA.
+    transform: of TRANSFORMS; resize_filter: of resize.FILTER_NAMES; window: values of deep images that become 0 and
+    255; background: behind transparent pixels; border: around pictures that do not fill the square, a colour (for
+    RGBA transparent black instead), "edge" (the outermost pixels go on) or "reflect" (the picture mirrored).
     """
 
     channels: int
@@ -31,14 +34,21 @@ class Recipe:
     resize_filter: str = "lanczos"
     window: tuple[float, float] | None = None
     background: Color = (255, 255, 255)
-    border: Color = (0, 0, 0)
+    border: Color | str = (0, 0, 0)
 
 
-def render(image: Decoded, recipe: Recipe) -> np.ndarray:
-    """uint8 [C,H,W]. Colours are made uniform first, at full size, then the picture is cut and resized."""
-    picture = unify(to_8_bits(image.pixels, recipe.window), recipe)
-    pixels = np.asarray(TRANSFORMS[recipe.transform](picture, recipe))
-    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], recipe.channels).transpose(2, 0, 1))
+def render(image: Decoded, recipe: Recipe, box: Box | None = None) -> np.ndarray:
+    """uint8 [C,H,W], a view of [H,W,C]. Colours are made uniform first, at full size, then it is cut and resized.
+
+    box: of the part to show, as of foreground(); it gets a margin and the proportions of the recipe, as far as the
+    image has surroundings for that.
+    """
+    pixels = image.pixels
+    if box is not None:
+        left, top, right, bottom = roomy(box, (pixels.shape[1], pixels.shape[0]), (recipe.width, recipe.height))
+        pixels = pixels[top:bottom, left:right]
+    picture = TRANSFORMS[recipe.transform](unify(to_8_bits(pixels, recipe.window), recipe), recipe)
+    return np.asarray(picture).reshape(picture.height, picture.width, recipe.channels).transpose(2, 0, 1)
 
 
 def to_8_bits(pixels: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
@@ -52,7 +62,7 @@ def to_8_bits(pixels: np.ndarray, window: tuple[float, float] | None) -> np.ndar
 
 def unify(pixels: np.ndarray, recipe: Recipe) -> Image.Image:
     """uint8 [H,W,1|3|4] -> a picture with the recipe's channels."""
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
     if picture.mode == "RGBA" and recipe.channels != 4:
         backdrop = Image.new("RGBA", picture.size, (*recipe.background, 255))
         picture = Image.alpha_composite(backdrop, picture).convert("RGB")
@@ -80,8 +90,14 @@ def pad(picture: Image.Image, recipe: Recipe) -> Image.Image:
     return on_canvas(resize(picture, size, recipe.resize_filter), recipe)
 
 
+def pad_only(picture: Image.Image, recipe: Recipe) -> Image.Image:
+    """The whole picture, no larger than it is: digits of 28x28 in squares of 32x32."""
+    return on_canvas(picture, recipe) if max(picture.size) <= recipe.width else pad(picture, recipe)
+
+
 TRANSFORMS: dict[str, Callable[[Image.Image, Recipe], Image.Image]] = {
     "stretch": stretch, "center-crop": center_crop, "center-crop-wide": center_crop_wide, "pad": pad,
+    "pad-only": pad_only,
 }
 
 
@@ -98,9 +114,17 @@ def middle(size: tuple[int, int], shape: tuple[int, int]) -> Box:
 
 def on_canvas(picture: Image.Image, recipe: Recipe) -> Image.Image:
     """The picture in the middle of a square of the recipe's width."""
+    side = recipe.width
+    if picture.size == (side, side):
+        return picture
+    left, top = (side - picture.width) // 2, (side - picture.height) // 2
+    if isinstance(recipe.border, str):
+        around = ((top, side - picture.height - top), (left, side - picture.width - left), (0, 0))
+        pixels = np.asarray(picture)
+        return Image.fromarray(np.pad(pixels, around[:pixels.ndim], mode=BORDERS[recipe.border]))
     if picture.mode == "RGBA":
-        canvas = Image.new("RGBA", (recipe.width, recipe.width))
+        canvas = Image.new("RGBA", (side, side))
     else:
-        canvas = Image.new("RGB", (recipe.width, recipe.width), recipe.border).convert(picture.mode)
-    canvas.paste(picture, ((recipe.width - picture.width) // 2, (recipe.width - picture.height) // 2))
+        canvas = Image.new("RGB", (side, side), recipe.border).convert(picture.mode)
+    canvas.paste(picture, (left, top))
     return canvas
