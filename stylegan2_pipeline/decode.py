@@ -134,13 +134,15 @@ class Reel:
 
     def decode(self, frame: int = 0) -> Decoded:
         with _reasons():
+            _check_size(self._image, self._max_pixels)
             if frame and (count := self._count()) > 1:
                 if frame >= count:
                     raise BrokenImage(f"has {count} frames, and none with the number {frame} (the first is 0)")
                 self._image.seek((self._first + frame) % count)
             elif self._image.tell() != self._first:
                 self._image.seek(self._first)
-            return _decode_opened(self._image, self._max_pixels)
+            _check_size(self._image, self._max_pixels)
+            return _decode_opened(self._image)
 
     def _count(self) -> int:
         if self._image.format == "MPO":  # the further frames are depth maps and thumbnails
@@ -169,10 +171,13 @@ def _reasons(data: bytes = b"") -> Iterator[None]:
         raise BrokenImage(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
-def _decode_opened(image: Image.Image, max_pixels: int) -> Decoded:
+def _check_size(image: Image.Image, most: int) -> None:
     width, height = image.size
-    if width * height > max_pixels:
-        raise BrokenImage(f"too large: {width}x{height} is more than {max_pixels / 10 ** 6:g} megapixels")
+    if width * height > most:
+        raise BrokenImage(f"too large: {width}x{height} is more than {most / 10 ** 6:g} megapixels")
+
+
+def _decode_opened(image: Image.Image) -> Decoded:
     shallower = _shallower(image)
     image.load()
     mode = image.mode

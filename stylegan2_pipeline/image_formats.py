@@ -40,6 +40,11 @@ BEGINNINGS = (  # where, what stands there, what it is then
 )
 
 
+def may_have_frames(start: bytes) -> bool:
+    """Whether a file that begins like this is of a format with animations or pages."""
+    return start[:4] in (b"GIF8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or start[4:8] == b"ftyp"
+
+
 @functools.cache
 def readable() -> tuple[str, ...]:
     """The formats of ENDINGS that this build of Pillow reads. (MPO, the JPEG of some cameras, is opened as JPEG.)"""
