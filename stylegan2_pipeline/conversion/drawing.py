@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stylegan2_pipeline.archive import pixel_digest
-from stylegan2_pipeline.conversion.burned_in import text_like
-from stylegan2_pipeline.conversion.foreground import foreground
-from stylegan2_pipeline.conversion.scan import Box, Drawn, Finding, examined
+from stylegan2_pipeline.conversion.foreground import Box, foreground
+from stylegan2_pipeline.conversion.scan import Drawn, Finding, examined
 from stylegan2_pipeline.conversion.spool import Spool
 from stylegan2_pipeline.conversion.transform import Color, Recipe, render, to_8_bits
 from stylegan2_pipeline.decode import BrokenImage, Decoded
@@ -97,8 +96,10 @@ def _examine(bench: Bench, index: int) -> Finding:
     if bench.foreground:
         box, filled = foreground(image.pixels)
         finding = replace(finding, box=box, filled=filled)
-    if bench.text and text_like(_visible(image)):
-        finding = replace(finding, remarks=(*finding.remarks, TEXT_REMARK))
+    if bench.text:
+        from stylegan2_pipeline.conversion.burned_in import text_like
+        if text_like(_visible(image)):
+            finding = replace(finding, remarks=(*finding.remarks, TEXT_REMARK))
     finding = replace(finding, details=bench.spool.put(details.to_bytes()))
     task = early_task(bench.draft, finding, bench.source.volume(index))
     return replace(finding, drawn=_draw(bench, task, image)) if task else finding

@@ -16,6 +16,7 @@ from stylegan2_pipeline.conversion.split import group_numbers, split
 from stylegan2_pipeline.conversion.spool import Spool
 from stylegan2_pipeline.conversion.words import sizes_text
 from stylegan2_pipeline.dataset import MIN_RESOLUTION
+from stylegan2_pipeline.encode import check_encoding
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Label, Labels, printable, some
@@ -62,9 +63,7 @@ def decide(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Plan:
     labelled = choose_labels(asked.label_options(), source, [finding.index for finding in scan.good], str(asked.source))
     kept, labels, notes = [scan.good[number] for number in labelled.kept], labelled.labels, list(labelled.notes)
     channels, reason = choose_channels(kept, asked.channels, draft.background)
-    if channels == 1 and asked.format == "webp":
-        raise UserError("--format=webp: the images are gray, which WebP has no way to store: they would come back as "
-                        "RGB. Choose --format=png, with --compress=6 for small files. Nothing was written.")
+    check_encoding(asked.encoding(), channels, draft.width or 0, draft.height or 0)
     first, tied = find_copies(kept, source, asked, spool)
     stay = [number for number in range(len(kept)) if first[number] == number]
     copies = [(kept[number], kept[first[number]]) for number in range(len(kept)) if first[number] != number]
@@ -78,7 +77,7 @@ def decide(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Plan:
     if asked.holdout:
         notes.append(about_holdout(groups, held_out, source, kept))
     window = asked.values()
-    percentiles = (window.low, window.high) if window.kind == "percentiles" else PERCENTILES
+    percentiles = PERCENTILES if window.kind == "values" else (window.low, window.high)
     return Plan(draft, channels, reason, scan.windows(percentiles), percentiles, scan.boxes, kept, labels, held_out,
                 group_numbers(groups) if asked.holdout or len(set(groups)) < len(kept) else None, copies, notes)
 
@@ -88,7 +87,7 @@ def choose_size(scan: Scan, asked: Conversion) -> Draft:
     draft = asked.draft()
     uneven = [finding.size for finding in scan.good if not finding.square]
     proposal = asked if asked.width else replace(asked, width=(side := usual_side(scan)), height=side)
-    if uneven and asked.transform is None:
+    if uneven and asked.transform is None and not draft.crop:
         raise UserError(
             f"{len(uneven)} of {len(scan.good)} images are not square ({sizes_text(Counter(uneven))}), and --transform "
             f"does not say how they become so: center-crop cuts the longer sides, pad adds borders, stretch distorts. "

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
+from stylegan2_pipeline.conversion.foreground import Box
 from stylegan2_pipeline.conversion.spool import Piece
 from stylegan2_pipeline.decode import Decoded
 
@@ -21,7 +22,6 @@ PERCENTILES = (0.5, 99.5)  # of all values of the deep images of a volume, or of
 THUMBNAIL = 64       # pixels a side
 
 Histogram = tuple[np.ndarray, np.ndarray]  # bins int64, counts int64
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
