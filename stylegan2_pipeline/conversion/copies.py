@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from metrics.memorization.thumbnails import Thumbnails
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,12 @@ class Copies:
     near: list[list[int]]
 
 
-def find_copies(digests: Sequence[str], flat: Sequence[bool], thumbs: np.ndarray | None = None) -> Copies:
+def find_copies(digests: Sequence[str], flat: Sequence[bool], thumbs: np.ndarray | None = None,
+                volumes: Sequence[str | None] | None = None) -> Copies:
     """digests: of the pixels at full size; flat: images that show nothing. thumbs: uint8 [N,64,64,C], the whole images
-    at that size; without them near copies are those with equal pixels."""
+    at that size; without them near copies are those with equal pixels. volumes: as near_copies takes them."""
     first = exact_copies(digests, flat)
-    near = equal_sets(first) if thumbs is None else near_copies(thumbs, digests, flat)
+    near = equal_sets(first) if thumbs is None else near_copies(thumbs, digests, flat, volumes)
     return Copies(first, [position for position, other in enumerate(first) if other != position], near)
 
 
@@ -40,12 +45,15 @@ def equal_sets(first: Sequence[int]) -> list[list[int]]:
     return sorted((members for members in sets.values() if len(members) > 1), key=len, reverse=True)
 
 
-def near_copies(thumbs: np.ndarray, digests: Sequence[str], flat: Sequence[bool]) -> list[list[int]]:
+def near_copies(thumbs: np.ndarray, digests: Sequence[str], flat: Sequence[bool],
+                volumes: Sequence[str | None] | None = None) -> list[list[int]]:
     """Sets of two or more positions, largest first, by what the search for memorized images takes for duplicates
-    (metrics.memorization.duplicates): alike in brightness-free gray or colour, also mirrored, but not shifted, turned
-    or cut. How alike they must be is judged by how alike the images of this set are.
+    (metrics.memorization.duplicates): alike but for brightness and contrast, also mirrored, but not shifted, turned or
+    cut. How alike they must be is judged by how alike the images of this set are.
 
-    thumbs: uint8 [N,64,64,C], the whole images at that size, alpha as a fourth channel.
+    thumbs: uint8 [N,64,64,C], the whole images at that size, alpha as a fourth channel. volumes: of which each is a
+    slice, or None: slices of one volume are alike and no copies, unless their pixels are equal, and a slice is at most
+    a copy of that of another volume which is most like it.
     """
     import torch
 
@@ -58,5 +66,42 @@ def near_copies(thumbs: np.ndarray, digests: Sequence[str], flat: Sequence[bool]
     grids = [smooth(premultiplied(torch.from_numpy(thumbs[part]).permute(0, 3, 1, 2).float())).add_(0.5)
              .to(torch.uint8) for part in np.array_split(showing, len(showing) // 1024 + 1)]
     names = tuple(digests[i].encode() for i in showing.tolist())
-    found = find_duplicates(Thumbnails(torch.cat(grids), names, torch.arange(len(showing))))
-    return [showing[members].tolist() for members in found.sets]
+    images = Thumbnails(torch.cat(grids), names, torch.arange(len(showing)))
+    own = [volumes[i] for i in showing.tolist()] if volumes else []
+    sets = _sets_of_slices(images, own) if any(own) else find_duplicates(images).sets
+    return [showing[members].tolist() for members in sets]
+
+
+def _sets_of_slices(images: "Thumbnails", volumes: Sequence[str | None]) -> list[list[int]]:
+    import torch
+
+    from metrics.diversity import mirrored
+    from metrics.memorization.duplicates import Joined, alike, copy_distance
+    from metrics.memorization.thumbnails import FINE
+
+    joined = Joined(len(images))
+    for place, first in enumerate(exact_copies([digest.hex() for digest in images.digests], [False] * len(images))):
+        joined.join(place, first)
+    rows, channels = images.rows(FINE), images.grids.shape[1]
+    nearest: dict[tuple[int, str | int], tuple[float, int]] = {}  # by slice and another volume: distance and slice
+    limit = max(copy_distance(images), copy_distance(images.part(torch.tensor(middles(volumes)))))
+    for a, b in alike(images, limit):
+        volume_a, volume_b = volumes[a] or a, volumes[b] or b
+        if volume_a == volume_b:
+            continue
+        pair = rows[[b]]
+        distance = min(float((rows[a] - pair).norm()), float((rows[a] - mirrored(pair, channels)).norm()))
+        for one, other, volume in ((a, b, volume_b), (b, a, volume_a)):
+            nearest[one, volume] = min(nearest.get((one, volume), (distance, other)), (distance, other))
+    for (one, _), (_, other) in nearest.items():
+        if nearest[other, volumes[one] or one][1] == one:
+            joined.join(one, other)
+    return equal_sets([joined.root(place) for place in range(len(images))])
+
+
+def middles(volumes: Sequence[str | None]) -> list[int]:
+    """One slice of each volume, which are as alike as different images get."""
+    slices: dict[str | int, list[int]] = {}
+    for place, volume in enumerate(volumes):
+        slices.setdefault(volume or place, []).append(place)
+    return [places[len(places) // 2] for places in slices.values()]

@@ -72,18 +72,17 @@ def read_table(path: Path, source: Source) -> Table:
     """Raises UserError for a file that is no table, or that names no image of the source."""
     rows, lines, delimiter = _parse(_text(path), path)
     images = _Images(source)
-    matches = [{cell: images.find(cell) for cell in {row[place] for row in rows}} for place in range(len(rows[0]))]
-    key = max(range(len(matches)), key=lambda place: _worth(matches[place], rows[0][place]))
-    if not any(match.images for match in matches[key].values()):
+    key, matches = _key_column(rows, images)
+    if not any(match.images for match in matches.values()):
         raise UserError(f"{path}: no column names an image of {source.path}. Its first line is "
-                        f"{printable(delimiter.join(rows[0])[:200])!r}; the images are called {some(source.names, 3)}. "
+                        f"'{printable(delimiter.join(rows[0])[:200])}'; the images are called {some(source.names, 3)}. "
                         f"One column must hold such names, with or without folders and endings.")
     headings = list(rows[0])
-    if matches[key][headings[key]].rank == EXACT:  # the first line is about an image already
+    if matches[headings[key]].rank == EXACT:  # the first line is about an image already
         headings = [str(number + 1) for number in range(len(headings))]
     else:
         rows, lines = rows[1:], lines[1:]
-    found = [matches[key][row[key]] for row in rows]
+    found = [matches[row[key]] for row in rows]
     return Table(path, headings, rows, lines, delimiter, key, _assign(found, len(source.names)), source.names,
                  _notes(path, found, [row[key] for row in rows], lines))
 
@@ -101,18 +100,21 @@ SUBJECT, BASE, LOOSE, EXACT = 1, 2, 3, 4  # how a cell names images: by whom the
 
 class _Images:
     """The images of a source by what a table may call them: by path, the end of a path, or a path that ends in theirs;
-    without ending; by the file that holds several; or by whom they are of."""
+    without ending; by the file that holds several; by whom they are of, or the name of their series."""
 
     def __init__(self, source: Source) -> None:
         files: dict[str, list[int]] = defaultdict(list)
-        self._subjects: dict[str, list[int]] = defaultdict(list)
+        self._others: dict[str, list[int]] = defaultdict(list)
         for index, name in enumerate(source.names):
             files[file_of(name)].append(index)
-            if subject := source.subject(index):
-                self._subjects[_subject(subject)].append(index)
+            for key in {source.subject(index), source.volume(index)} - {None, ""}:
+                self._others[_subject(str(key))].append(index)
         self._files = list(files.values())
-        self._parts = _Paths(source.names if len(files) < len(source.names) else [], _plain)
-        self._exact, self._loose = _Paths(list(files), _plain), _Paths(list(files), _bare)
+        self._parts = _Paths(source.names if list(files) != source.names else [])
+        self._exact, self._loose = _Paths(list(files)), _Paths([_bare(_folded(file)) for file in files])
+
+    def __len__(self) -> int:
+        return sum(map(len, self._files))
 
     def find(self, cell: str) -> _Match:
         cell = cell.replace("\\", "/").removeprefix("./")
@@ -121,32 +123,35 @@ class _Images:
             return _Match()
         if len(part := self._parts.find(cell)) == 1:
             return _Match(part, EXACT)
-        for paths, text, rank in ((self._exact, cell, EXACT), (self._loose, cell, LOOSE), (None, cell, SUBJECT),
-                                  (self._exact, base, BASE), (self._loose, base, BASE)):
-            if paths is None:
-                found = self._subjects.get(_subject(text), [])
-                if found:
-                    return _Match(found, rank)
-            elif files := paths.find(text):
+        match = self._by_path(cell, EXACT, LOOSE)
+        if not match and (others := self._others.get(_subject(cell))):
+            return _Match(others, SUBJECT)
+        return match or self._by_path(base, BASE, BASE) or _Match()
+
+    def _by_path(self, text: str, exact: int, loose: int) -> _Match | None:
+        folded = _folded(text)
+        for paths, form, rank in ((self._exact, text, exact), (self._loose, folded, loose),
+                                  (self._loose, _bare(folded), loose)):
+            if files := paths.find(form):
                 return _Match(self._files[files[0]], rank) if len(files) == 1 else _Match(several=True)
-        return _Match()
+        return None
 
 
 class _Paths:
     """Places of paths, found by their ends."""
 
-    def __init__(self, paths: Sequence[str], form: Callable[[str], str]) -> None:
-        self._form = form
-        turned = [(_turned(form(path)), place) for place, path in enumerate(paths)]
+    def __init__(self, paths: Sequence[str]) -> None:
+        turned = [(_turned(path), place) for place, path in enumerate(paths)]
         self._whole: dict[str, list[int]] = defaultdict(list)
         for path, place in turned:
             self._whole[path].append(place)
         self._sorted = sorted(turned)
+        self._depth = max((path.count("/") for path in paths), default=0) + 1
 
     def find(self, path: str) -> Sequence[int]:
         """Of the longest path that is the end of this one, or of all (at most two) that this one is the end of."""
-        parts = _turned(self._form(path)).split("/")
-        for length in range(len(parts), 0, -1):
+        parts = _turned(path).split("/")
+        for length in range(min(len(parts), self._depth), 0, -1):
             if found := self._whole.get("/".join(parts[:length])):
                 return found
         start = "/".join(parts) + "/"
@@ -158,17 +163,29 @@ def _turned(path: str) -> str:
     return "/".join(reversed(path.split("/")))
 
 
-def _plain(path: str) -> str:
-    return path
+def _folded(path: str) -> str:
+    """However letters are written."""
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _bare(path: str) -> str:
-    """Without ending, however letters are written."""
-    return _ENDING.sub("", unicodedata.normalize("NFC", path).casefold())
+    return _ENDING.sub("", path)
 
 
 def _subject(text: str) -> str:
     return text.casefold().removeprefix("sub-")
+
+
+def _key_column(rows: Sequence[Sequence[str]], images: _Images) -> tuple[int, dict[str, _Match]]:
+    """The column by which rows are found, and what each of its cells names."""
+    best: tuple[tuple[int, ...], int, dict[str, _Match]] = (), 0, {}
+    for place in sorted(range(len(rows[0])), key=lambda place: rows[0][place].casefold() not in KEYS):
+        matches = {cell: images.find(cell) for cell in {row[place] for row in rows}}
+        worth = _worth(matches, rows[0][place])
+        best = max(best, (worth, -place, matches), key=lambda found: found[:2])
+        if worth[:2] == (len(images), len(images)):  # no other can be better
+            break
+    return -best[1], best[2]
 
 
 def _worth(matches: Mapping[str, _Match], heading: str) -> tuple[int, int, int, bool]:
@@ -228,10 +245,10 @@ def _text(path: Path) -> str:
 def _parse(text: str, path: Path) -> tuple[list[list[str]], list[int], str]:
     """Rows of equal length, the line that each ends in, and the delimiter, which is the one that parts the first line
     most often."""
-    first, _, rest = text.partition("\n")
-    named = re.fullmatch(r"sep=(.)\s*", first)  # as Excel writes it
-    delimiter = named[1] if named else max(DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))
-    reader = csv.reader(io.StringIO(rest if named else text, newline=""), delimiter=delimiter)
+    named = re.match(r"sep=([,;|\t])(\r\n|\r|\n)", text)  # as Excel writes it
+    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    delimiter = named[1] if named else max(DELIMITERS, key=lambda mark: _columns(first, mark))
+    reader = csv.reader(io.StringIO(text[named.end():] if named else text, newline=""), delimiter=delimiter)
     rows, lines = [], []
     try:
         for row in reader:
@@ -250,3 +267,10 @@ def _parse(text: str, path: Path) -> tuple[list[list[str]], list[int], str]:
                             f"that contain {delimiter!r} in quotes.")
         row[width:] = [""] * (width - len(row))
     return rows, lines, delimiter
+
+
+def _columns(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter)))
+    except csv.Error:  # of a cell that is too long
+        return 0
