@@ -1,11 +1,23 @@
 """The one place where pictures change their size."""
 
+from collections.abc import Callable
+
+import numpy as np
 from PIL import Image
 
 from stylegan2_pipeline.conversion.area import resize_by_area
+from torch_utils.resampling import native
 
-FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}
-FILTER_NAMES = (*FILTERS, "area")
+FILTERS = native.FILTERS
+FILTER_NAMES = ("lanczos", "box", "bicubic", "area")
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Compiles what resizes pictures, where this has not been done; `say` gets a line if it takes seconds.
+
+    For the process that starts others: each of them would find out by itself, all at the same time.
+    """
+    native.state(say)
 
 
 def resize(picture: Image.Image, size: tuple[int, int], resize_filter: str = "lanczos") -> Image.Image:
@@ -17,4 +29,10 @@ def resize(picture: Image.Image, size: tuple[int, int], resize_filter: str = "la
         return picture
     if resize_filter == "area":
         return resize_by_area(picture, size)
-    return picture.resize(size, FILTERS[resize_filter])
+    if picture.mode == "RGBA":  # transparent pixels have no weight: Pillow's own way, and its own rounding
+        return resize(picture.convert("RGBa"), size, resize_filter).convert("RGBA")
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    resampler = native.state().resampler
+    if resampler is None or picture.mode not in native.MODES.values() or not resampler.takes(pixels, size):
+        return picture.resize(size, FILTERS[resize_filter])
+    return Image.frombuffer(picture.mode, size, resampler(pixels, size, resize_filter), "raw", picture.mode, 0, 1)

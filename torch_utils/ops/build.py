@@ -1,4 +1,4 @@
-"""Builds the native operators through ninja, once, into a cache folder that many processes may share.
+"""Builds native libraries through ninja, once, into a cache folder that many processes may share.
 
     $STYLEGAN2_CACHE/ops/DEVICE-KEY/      KEY: sources, flags and torch's version
         lock                              held while building; the system frees it when its holder dies
@@ -9,6 +9,7 @@
 import contextlib
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -19,14 +20,21 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 from torch_utils.files import cache_dir
-from torch_utils.ops import recipe, toolchain
+from torch_utils.ops import toolchain
 from torch_utils.ops.toolchain import Missing, Tools
 
 TIME_LIMIT = "STYLEGAN2_OPS_BUILD_TIMEOUT"
 HEEDED = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH")  # by compilers
 OLDER_CXX = "Install an older g++ and name it: export CXX=g++-13"
+RECIPES = {  # what a device's library is made of; without torch, which takes seconds to load, for what works without it
+    "cpu": "torch_utils.ops.recipe", "cuda": "torch_utils.ops.recipe", "pictures": "torch_utils.resampling.recipe",
+}
+MADE = {"cpu": ("the native operators for the CPU", "some 20 s"),
+        "cuda": ("the native operators for CUDA", "a minute or more"),
+        "pictures": ("what resizes pictures", "some 2 s")}
 AGAIN = "It is not tried again before something changes; to try: stylegan2 build-ops"
 
 
@@ -43,7 +51,7 @@ class Build:
     """A finished library and what its manifest tells of it."""
 
     folder: Path
-    device: str
+    device: str  # in RECIPES
     target: tuple[str, ...]  # a name in CPU_LEVELS, or compute capabilities
     compilers: str
     versions: str
@@ -53,12 +61,12 @@ class Build:
 
     @property
     def library(self) -> Path:
-        return self.folder / recipe.library_name(self.device)
+        return self.folder / _recipe(self.device).library_name(self.device)
 
 
 def cache_folder(device: str) -> Path:
-    """Where the builds for "cpu" or "cuda" of these sources for this torch are."""
-    return cache_dir() / "ops" / f"{device}-{_digest(recipe.ingredients())}"
+    """Where the builds for a device in RECIPES are, of these sources and, for "cpu" and "cuda", for this torch."""
+    return cache_dir() / "ops" / f"{device}-{_digest(_recipe(device).ingredients())}"
 
 
 def finished(device: str) -> list[Build]:
@@ -90,8 +98,8 @@ def compile_ops(device: str, target: tuple[str, ...], tools: Tools, say: Callabl
         work = cache / f"building-{uuid.uuid4().hex}"
         try:
             work.mkdir()  # not a private folder: one user may build for others
-            what, wait = ("CUDA", "a minute or more") if device == "cuda" else ("the CPU", "some 20 s")
-            say(f"Compiling the native operators for {what}, once ({wait}), into {cache}")
+            what, wait = MADE[device]
+            say(f"Compiling {what}, once ({wait}), into {cache}")
             made = _compile(work, device, target, tools)
             if not (done := _read(final / "manifest.json")):  # another process without a lock may have been faster
                 shutil.rmtree(final, ignore_errors=True)
@@ -115,14 +123,14 @@ def time_limit() -> float:
 def _compile(work: Path, device: str, target: tuple[str, ...], tools: Tools) -> Build:
     log = work / "build.log"
     try:
-        (work / "build.ninja").write_text(recipe.ninja_file(device, target, tools))
+        (work / "build.ninja").write_text(_recipe(device).ninja_file(device, target, tools))
     except Missing as missing:  # such as an nvcc that hangs: remembered like any other failure
         log.write_text(f"{missing}\n")
         raise BuildFailure(missing.reason, missing.remedy, log) from missing
     began = time.monotonic()
     code = _run([str(tools.ninja), "-C", str(work)], log)
     seconds = time.monotonic() - began
-    library = work / recipe.library_name(device)
+    library = work / _recipe(device).library_name(device)
     if code is None:
         raise BuildFailure(f"compiling took longer than {time_limit():.0f} s", f"Set {TIME_LIMIT} to more seconds", log)
     if code or not library.exists():
@@ -181,13 +189,17 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
                     raise Missing("another process has been compiling for too long", f"End it; it holds {path}"
                                   ) from None
                 if not told:
-                    say(f"Waiting for another process that compiles the native operators into {path.parent}")
+                    say(f"Waiting for another process that compiles into {path.parent}")
                 told = True
                 time.sleep(0.2)
             except OSError:
                 yield False
                 return
         yield True
+
+
+def _recipe(device: str) -> ModuleType:
+    return importlib.import_module(RECIPES[device])
 
 
 def _read(manifest: Path) -> Build | None:
