@@ -32,6 +32,7 @@ LABEL_WORDS = ("mask", "seg", "label", "labels", "roi", "segmentation", "parc", 
 SEQUENCES = frozenset((
     "t1", "t1w", "t1c", "t1ce", "t1gd", "t1n", "t1post", "t2", "t2w", "t2f", "t2star", "t2starw", "flair", "pd", "pdw",
     "dwi", "adc", "swi", "bold", "ct", "pet", "mra", "dti", "mprage", "space", "inplanet1", "inplanet2"))
+NO_CHANNEL = "has no channel"
 LAID = {
     "axial": "Axial slices, front up, as a radiologist looks: the patient's left is on the right.",
     "coronal": "Coronal slices, top up, as a radiologist looks: the patient's left is on the right.",
@@ -71,7 +72,7 @@ class Nifti(Source):
         header: Header | str
         try:
             header = read_header(self.tree, name)
-            reason = "" if alone else self._unwanted(name, header)
+            reason = self._unwanted(name, header, alone)
         except BrokenImage as error:
             header, reason = str(error), ""
         if reason:
@@ -80,18 +81,19 @@ class Nifti(Source):
             self.files.append(name)
             self.headers.append(header)
 
-    def _unwanted(self, name: str, header: Header) -> str:
+    def _unwanted(self, name: str, header: Header, alone: bool) -> str:
+        if (self.reading.channel or 0) >= header.channels:
+            return f"{NO_CHANNEL} {self.reading.channel}, only {header.channels}, counted from 0"
+        if alone:
+            return ""
         if is_label_name(name):
             return "a mask or a map of labels, by its name"
-        if (self.reading.channel or 0) >= header.channels:
-            return f"has no channel {self.reading.channel}, only {header.channels}, counted from 0"
         if (count := few_values(self.tree, header)) is not None:
             return f"a mask or a map of labels: it holds whole numbers, and only {count} different ones"
         return ""
 
     def _check_channel(self) -> None:
-        most = max((header.channels for header in self.headers if isinstance(header, Header)), default=0)
-        if self.reading.channel is not None and (most <= self.reading.channel) and (self.files or self._left_out):
+        if not self.files and any(reason.startswith(NO_CHANNEL) for _, reason in self._left_out):
             raise UserError(f"--channel={self.reading.channel}: no volume in {self.path} has that many channels; they "
                             f"are counted from 0, and volumes with three dimensions have one.")
 
@@ -110,9 +112,8 @@ class Nifti(Source):
             raise BrokenImage(header)
         if self._last is None or self._last.number != file:
             self._last = self._read(file, header)
-        axis = AXES[self.reading.axis]
-        rows, columns = (side for side in (2, 1, 0) if side != axis)
-        upright = self._last.voxels.take(number, axis).T[::-1, ::-1]
+        rows, columns = plane(self.reading.axis)
+        upright = self._last.voxels.take(number, AXES[self.reading.axis]).T[::-1, ::-1]
         pixels, background = colours(upright), self._last.background
         if pixels is None:
             pixels = background.fill(scaled(upright, header))[:, :, np.newaxis]
@@ -123,7 +124,7 @@ class Nifti(Source):
 
     def _read(self, file: int, header: Header) -> Volume:
         self._last = None  # two would take twice the memory
-        height, width = (header.lengths[side] for side in range(3) if side != AXES[self.reading.axis])
+        height, width = (header.lengths[side] for side in plane(self.reading.axis))
         if height * width > self.reading.max_pixels:
             raise BrokenImage(f"too large: slices of {width}x{height}")
         voxels = read_voxels(self.tree, header, self.reading.channel or 0)
@@ -143,7 +144,7 @@ class Nifti(Source):
                 *self._notes_on_choice(known)]
 
     def _notes_on_lying(self, known: list[Header]) -> list[str]:
-        rows, columns = (side for side in (2, 1, 0) if side != AXES[self.reading.axis])
+        rows, columns = plane(self.reading.axis)
         ratios = [stretching(header.spacing[rows], header.spacing[columns]) for header in known]
         uneven = [max(ratio, 1 / ratio) for ratio in ratios if ratio != 1]
         unknown = [name for name, header in zip(self.files, self.headers, strict=True)
@@ -196,6 +197,12 @@ class Nifti(Source):
 REMARKS = {False: (), True: ("Values that are no finite numbers, taken for background",)}
 
 
+def plane(axis: str) -> tuple[int, int]:
+    """Which of right, front and top (0, 1, 2) goes up in slices along `axis`, and which goes to the left."""
+    rows, columns = (side for side in (2, 1, 0) if side != AXES[axis])
+    return rows, columns
+
+
 def _end(voxels: np.ndarray, axis: int) -> int:
     """The step from the first to the last place along an axis."""
     return max(1, voxels.shape[axis] - 1)
@@ -231,8 +238,10 @@ def few_values(tree: Tree, header: Header) -> int | None:
         return None
     header = header if header.packed else middle_of(header)
     step = max(1, round((np.prod(header.shape) / 2 ** 20) ** (1 / 3)))
-    values = np.unique(scaled(read_voxels(tree, header, 0)[::step, ::step, ::step], header))
-    return len(values) if len(values) <= LABEL_VALUES and (values == np.rint(values)).all() else None
+    sample = scaled(read_voxels(tree, header, 0)[::step, ::step, ::step], header)
+    values = np.unique(sample)
+    few = len(values) <= min(LABEL_VALUES, sample.size // 8)
+    return len(values) if few and (values == np.rint(values)).all() else None
 
 
 def middle_of(header: Header) -> Header:
