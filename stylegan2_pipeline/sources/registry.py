@@ -31,6 +31,11 @@ class Reader(NamedTuple):
 READERS: dict[str, Reader] = {
     "images": Reader("images", "images.ImageFiles", frozenset({"frames"})),
 }
+READERS |= {
+    "nifti": Reader("NIfTI volumes", "nifti.Nifti", frozenset({"axis", "slices", "every", "channel"})),
+    "matlab": Reader("the figshare brain tumour set (.mat)", "matlab.MatlabSlices"),
+    "parquet": Reader("tables of Hugging Face datasets", "parquet.TableImages"),
+}
 OPTIONS = {"frames": "--frames", "window": "--window=header", "axis": "--axis", "slices": "--slices",
            "every": "--every", "channel": "--channel", "keep_localizers": "--keep-localizers"}
 TREES: dict[str, Callable[[Path, str], Tree]] = {".zip": ZipTree}
