@@ -1,5 +1,6 @@
 """The stored values of one DICOM frame, decompressed: pydicom and its decoders, with sizes checked before they run."""
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -30,7 +31,7 @@ def stored_frame(dataset: Any, frame: int, max_pixels: int) -> np.ndarray:
             warnings.simplefilter("ignore")
             if syntax.is_encapsulated:
                 check_coded_size(_coded(dataset, frame), columns, rows)
-            array, found = decoder.as_array(dataset, index=frame)
+            array, found = _decoded(decoder, dataset, frame)
     except BrokenImage:
         raise
     except Exception as error:  # of many kinds; the text is about sizes and decoders, not about patients
@@ -38,6 +39,18 @@ def stored_frame(dataset: Any, frame: int, max_pixels: int) -> np.ndarray:
     if array.ndim == 3 and not (array.shape[2] == 3 and found["photometric_interpretation"] in RGB_KINDS):
         raise BrokenImage("its colours are stored in a way that cannot be read here")
     return array
+
+
+def _decoded(decoder: Any, dataset: Any, frame: int) -> tuple[np.ndarray, dict]:
+    """By each decoder that is here, until one succeeds. GDCM only where it is the only one: damaged files end it, and
+    the process with it."""
+    if not decoder.is_encapsulated:
+        return decoder.as_array(dataset, index=frame)
+    names = [name for name in decoder.available_plugins if name != "gdcm"] or ["gdcm"]
+    for name in names[:-1]:
+        with contextlib.suppress(Exception):
+            return decoder.as_array(dataset, index=frame, decoding_plugin=name)
+    return decoder.as_array(dataset, index=frame, decoding_plugin=names[-1])
 
 
 def check_coded_size(code: bytes, width: int, height: int) -> None:

@@ -11,6 +11,7 @@ from stylegan2_pipeline.sources.dicom_headers import group, numbers, orientation
 from stylegan2_pipeline.sources.dicom_values import WIDE, Gray, gray_values, rgb_8_bits, rgb_from_palette
 from stylegan2_pipeline.sources.volumes import square_pixels
 
+KINDS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 BURNED_IN = "Burned-in text is announced"
 STRETCHED = "Of pixels that are not square, resampled"
 TURNED = "Turned or mirrored to the usual view"
@@ -43,8 +44,7 @@ def decode_frame(dataset: Any, frame: int, reading: Reading) -> Decoded:
 
 
 def _mode(dataset: Any, kind: str) -> str:
-    known = kind if kind.replace("_", "").replace(" ", "").isalnum() and len(kind) <= 16 else "gray"
-    return f"{known}, {bits_stored(dataset)} bits"
+    return f"{kind if kind in KINDS else 'other'}, {bits_stored(dataset)} bits"
 
 
 def pixel_sides(dataset: Any, frame: int) -> tuple[float, float]:
@@ -59,14 +59,14 @@ def pixel_sides(dataset: Any, frame: int) -> tuple[float, float]:
 
 
 def squared(gray: Gray, sides: tuple[float, float], max_pixels: int) -> np.ndarray:
-    """float32 [H,W,1] of square pixels; those that are empty do not bleed into the others."""
+    """uint8 or float32 [H,W,1] of square pixels; those that are empty do not bleed into the others."""
     measured = ~gray.empty
     if not gray.empty.any():
         return square_pixels(gray.pixels[:, :, np.newaxis], *sides, max_pixels)
     low = gray.pixels[measured].min(initial=gray.pixels.max())
     filled = np.where(measured, gray.pixels, low)[:, :, np.newaxis]
     kept = square_pixels(np.where(measured, np.uint8(255), np.uint8(0))[:, :, np.newaxis], *sides, max_pixels) >= 128
-    return np.where(kept, square_pixels(filled, *sides, max_pixels), np.float32(gray.blank))
+    return np.where(kept, square_pixels(filled, *sides, max_pixels), gray.pixels.dtype.type(gray.blank))
 
 
 def upright(pixels: np.ndarray, turns: np.ndarray | None) -> tuple[np.ndarray, bool]:

@@ -34,7 +34,7 @@ def gray_values(stored: np.ndarray, dataset: Any, frame: int, header_window: boo
     values = to_units(np.where(finite, stored, 0), dataset, frame)
     empty = ~finite | (padding(stored, dataset) if whole else False)
     inverted = text(dataset, "PhotometricInterpretation").upper() == "MONOCHROME1"
-    low, high = limits(dataset, frame) if whole else (float(values.min()), float(values.max()))
+    low, high = limits(dataset, frame) if whole else _bounds(values)
     levels = display(values, dataset, frame) if header_window else None
     if levels is None and header_window:
         remarks += (NO_WINDOW,)
@@ -43,20 +43,18 @@ def gray_values(stored: np.ndarray, dataset: Any, frame: int, header_window: boo
     if levels is not None:
         levels = np.rint(255 - levels if inverted else levels).astype(np.uint8)
         return Gray(np.where(empty, np.uint8(0), levels), empty, 0.0, remarks)
-    blank = float(np.float32(low - max(1.0, abs(low) / 1024, (high - low) / 2 ** 16)))
-    mirrored = (low + high if whole else 0.0) - values  # of numbers without bounds, the sign alone is sure
-    if inverted and not whole:
-        blank = float(np.float32(-high - max(1.0, abs(high) / 1024)))
-    values = np.where(empty, blank, mirrored if inverted else values)
-    return Gray(_float32(values), empty, blank, remarks)
-
-
-def _float32(values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        result = values.astype(np.float32)
-    if not np.isfinite(result).all():
+    if inverted:
+        values = (low + high) - values
+    blank = low - max(1.0, max(abs(low), abs(high)) / 2 ** 20)  # float32 tells them apart
+    if not max(abs(blank), abs(high)) < float(np.finfo(np.float32).max):
         raise BrokenImage("holds values that are not finite")
-    return result
+    return Gray(np.where(empty, blank, values).astype(np.float32), empty, float(np.float32(blank)), remarks)
+
+
+def _bounds(values: np.ndarray) -> tuple[float, float]:
+    """Of numbers without a range of their own: as much below zero as above, so that all of a series have zero alike."""
+    most = float(abs(values).max())
+    return -most, most
 
 
 def to_units(stored: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
