@@ -1,18 +1,20 @@
 """Every kind of image file -> the pixels a viewer would show."""
 
-import functools
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 
-from stylegan2_pipeline.decode import BrokenImage, decode_image, read_header
+from stylegan2_pipeline import image_formats
+from stylegan2_pipeline.decode import NO_PROFILE, SHALLOWER, BrokenImage, Reel, decode_image, read_header
 from stylegan2_pipeline.png import encode_png
+
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"),  # of Pillow, as in stylegan2_pipeline.decode
+              pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (5, 7), np.uint8)
@@ -122,25 +124,31 @@ WIDE_TO_XYZ = np.array([[0.6097, 0.2053, 0.1492], [0.3111, 0.6257, 0.0632], [0.0
 SRGB_TO_XYZ = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])
 
 
+def s15(*values):
+    return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+
+def described(name):
+    return b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" + b"\0" * 78
+
+
 def wide_gamut_profile():
     """A matrix profile with Adobe RGB's primaries (D50-adapted) and gamma 2.2, laid out after ICC.1:2001."""
-    def s15(*values):
-        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
-
-    def text(name):
-        return b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" + b"\0" * 78
-
     xyz = {b"wtpt": (0.9642, 1, 0.8249)} | dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), WIDE_TO_XYZ.T, strict=True))
-    tags = {b"desc": text(b"wide"), b"cprt": b"text\0\0\0\0none\0"}
+    tags = {b"desc": described(b"wide"), b"cprt": b"text\0\0\0\0none\0"}
     tags |= {name: b"XYZ \0\0\0\0" + s15(*value) for name, value in xyz.items()}
     tags |= {name: b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) for name in (b"rTRC", b"gTRC", b"bTRC")}
+    return profile_of(tags, b"RGB ")
+
+
+def profile_of(tags, space):
     offset, table, body = 128 + 4 + 12 * len(tags), b"", b""
     for name, data in tags.items():
         data += b"\0" * (-len(data) % 4)
         table += name + struct.pack(">II", offset + len(body), len(data))
         body += data
     size = offset + len(body)
-    header = struct.pack(">I4sI4s4s4s", size, b"none", 0x02400000, b"mntr", b"RGB ", b"XYZ ") + b"\0" * 12 + b"acsp"
+    header = struct.pack(">I4sI4s4s4s", size, b"none", 0x02400000, b"mntr", space, b"XYZ ") + b"\0" * 12 + b"acsp"
     header = (header + b"\0" * 28 + s15(0.9642, 1, 0.8249)).ljust(128, b"\0")
     return header + struct.pack(">I", len(tags)) + table + body
 
@@ -162,15 +170,19 @@ def test_whole_numbers_and_floats_keep_their_values():
     assert reason(saved(floats, "TIFF")) == "holds values that are not finite"
 
 
-def test_sixteen_bit_colour_is_read_in_eight():
-    rows = b"".join(b"\0" + (RGB[y].astype(">u2") * 257).tobytes() for y in range(5))
+def sixteen_bit_png(color_type, values):
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in values)
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 7, 5, 16, 2, 0, 0, 0)) + \
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", width, height, 16, color_type, 0, 0, 0)) + \
         chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    np.testing.assert_array_equal(pixels(data), RGB)
+
+
+def test_sixteen_bit_colour_is_read_in_eight():
+    np.testing.assert_array_equal(pixels(sixteen_bit_png(2, RGB)), RGB)
 
 
 CORNER = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
@@ -228,6 +240,16 @@ def test_each_reason_for_a_broken_file():
     assert decode_image(whole, max_pixels=35).pixels.shape == (5, 7, 3)
 
 
+def test_what_files_with_endings_of_images_often_are_instead():
+    assert reason(saved(RGB, "PNG").replace(b"IHDR", b"IHDX")) == "a damaged PNG"
+    assert reason(saved(RGB, "TIFF")[:20]) == "a damaged TIFF"
+    assert reason(b"\xff\xd8\xff\xe0" + bytes(40)) == "a damaged JPEG"
+    assert reason(b"%PDF-1.7 ...") == "not an image but a PDF"
+    assert reason(b"PK\3\4" + bytes(40)) == "not an image but a zip"
+    assert reason(b"\0\0\0\x18ftypisom" + bytes(40)) == "not an image but a video"
+    assert reason(bytes(128) + b"DICM" + bytes(10)) == "a DICOM file"
+
+
 def test_a_file_that_claims_to_be_huge_is_not_unpacked():
     data = bytearray(encode_png(np.zeros((1, 2, 2), np.uint8)))
     data[16:24] = struct.pack(">2I", 60000, 60000)
@@ -235,40 +257,125 @@ def test_a_file_that_claims_to_be_huge_is_not_unpacked():
     assert "too large" in reason(bytes(data))
 
 
-@functools.cache
-def valid_files():
-    return [saved(RGB, "PNG"), saved(RGB, "JPEG"), saved(GRAY, "GIF"), saved(RGB, "BMP"), saved(RGB, "TIFF"),
-            saved(RGB, "WEBP"), saved(GRAY.astype(np.uint16), "PNG"), palette_image(1), saved(RGB, "TGA"),
-            saved(RGB, "JPEG", exif=bytes.fromhex("4578696600004d4d002a000000080001011200030000000100060000"))]
+def gray_profile(gamma):
+    """A gray profile of a plain gamma, laid out after ICC.1:2001."""
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    return profile_of({b"desc": described(b"steep"), b"cprt": b"text\0\0\0\0none\0",
+                       b"wtpt": b"XYZ \0\0\0\0" + s15(0.9642, 1, 0.8249), b"kTRC": curve}, b"GRAY")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, as in stylegan2_pipeline.decode
-@settings(max_examples=300)
-@given(data=st.data())
-def test_damaged_files_are_read_or_refused_never_worse(data):
-    damaged = bytearray(data.draw(st.sampled_from(valid_files())))
-    places = st.integers(0, len(damaged) - 1)
-    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=4)):
-        damaged[place] = value
-    damaged = bytes(damaged[:data.draw(st.integers(0, len(damaged)))])
+def test_gray_profiles_are_heeded_too():
+    decoded = decode_image(saved(np.full((4, 4), 128, np.uint8), "JPEG", icc_profile=gray_profile(3.0), quality=100))
+    linear = (128 / 255) ** 3.0
+    expected = 255 * (1.055 * linear ** (1 / 2.4) - 0.055)  # as above
+    assert decoded.profile and decoded.pixels.shape == (4, 4, 1) and expected < 105
+    assert abs(decoded.pixels.astype(float) - expected).max() < 2
+
+
+def test_what_is_told_beside_the_pixels():
+    decoded = decode_image(saved(RGB, icc_profile=wide_gamut_profile()))
+    assert (decoded.format, decoded.profile, decoded.remarks) == ("PNG", True, ())
+    assert not decode_image(saved(RGB, icc_profile=b"no profile at all")).profile
+    inks = decode_image(saved(Image.fromarray(np.zeros((8, 8, 4), np.uint8), "CMYK"), "JPEG"))
+    assert (inks.format, inks.mode, inks.remarks) == ("JPEG", "CMYK", (NO_PROFILE,))
+    assert decode_image(sixteen_bit_png(2, RGB)).remarks == (SHALLOWER,)
+    assert decode_image(sixteen_bit_png(4, np.dstack([GRAY, ALPHA]))).remarks == (SHALLOWER,)
+    assert decode_image(b"P6 1 1 65535\n" + struct.pack(">3H", 65535, 257 * 9, 0)).remarks == (SHALLOWER,)
+    assert decode_image(b"P6 1 1 255\n" + bytes(3)).remarks == ()
+    assert decode_image(saved(GRAY.astype(np.uint16))).remarks == ()
+
+
+FRAMES = [np.full((6, 9, 3), color, np.uint8) for color in ((255, 0, 0), (0, 0, 255), (0, 255, 0), (9, 9, 9))]
+
+
+def film(kind, **options):
+    pictures = [Image.fromarray(frame) for frame in FRAMES]
+    return saved(pictures[0], kind, save_all=True, append_images=pictures[1:], **options)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {}),
+                                               ("AVIF", {"quality": 100})])
+def test_any_frame_by_its_number(kind, options):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    data = film(kind, **options)
+    with Reel(data) as reel:
+        assert reel.frames() == [0, 1, 2, 3]
+        for number in (0, 1, 2, 3, 1, 0):  # in turn, and back
+            alone = decode_image(data, frame=number)
+            assert abs(alone.pixels[:, :, :3].astype(int) - FRAMES[number]).max() <= 4
+            np.testing.assert_array_equal(reel.decode(number).pixels, alone.pixels)
+            assert alone.animated
+    assert reason(data, frame=4) == "has 4 frames, and none with the number 4 (the first is 0)"
+    still = saved(RGB, "PNG")
+    np.testing.assert_array_equal(decode_image(still, frame=4).pixels, RGB)  # a still has one, and that is meant
+
+
+def test_frames_that_cover_a_part_or_show_the_ones_before():
+    pictures = [Image.new("RGBA", (4, 2)) for _ in range(3)]
+    for number, picture in enumerate(pictures):
+        picture.putpixel((number, 0), (250, 0, 0, 255))
+    kept, cleared = (saved(pictures[0], "GIF", save_all=True, append_images=pictures[1:], disposal=way)
+                     for way in (1, 2))
+    np.testing.assert_array_equal(decode_image(kept, frame=2).pixels[0, :, 3], [255, 255, 255, 0])
+    np.testing.assert_array_equal(decode_image(cleared, frame=2).pixels[0, :, 3], [0, 0, 255, 0])
+
+
+def test_smaller_copies_in_a_tiff_are_no_pages():
+    pages = [Image.fromarray(frame) for frame in FRAMES[:3]]
+    pages[1] = pages[1].resize((3, 2))
+    pages[1].encoderinfo = {"tiffinfo": {254: 1}}  # NewSubfileType: a reduced copy
+    with Reel(saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])) as reel:
+        assert reel.frames() == [0, 2]
+        np.testing.assert_array_equal(reel.decode(2).pixels, FRAMES[2])
+
+
+def test_the_thumbnails_of_a_camera_are_no_frames():
+    data = film("MPO", quality=100)
+    with Reel(data) as reel:
+        assert reel.frames() == [0] and reel.decode(3).format == "JPEG" and not reel.decode(0).animated
+
+
+def test_a_broken_frame_does_not_spoil_those_before_it():
+    data = film("GIF")
+    data = data[:data.rindex(b"\x2c")]  # within the last frame
+    assert decode_image(data, frame=2).pixels[0, 0, 2] == 0
+    assert "frame" in reason(data, frame=3)
+
+
+def test_heic(monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = np.full((32, 64, 3), (200, 100, 50), np.uint8)
+    picture[:, :32] = (0, 0, 100)
+    turned = Image.fromarray(picture)
+    turned.info["exif"] = exif.tobytes()  # from which the writer makes HEIC's own mark of rotation
+    decoded = decode_image(saved(turned, "HEIF", quality=100, chroma=444))
+    assert (decoded.format, decoded.pixels.shape) == ("HEIF", (64, 32, 3))
+    assert abs(decoded.pixels.astype(int) - np.rot90(picture, -1)).max() <= 8
+    assert read_header(saved(picture, "HEIF"))[:3] == (3, 32, 64)
+    several = film("HEIF", quality=100, primary_index=2)
+    with Reel(several) as reel:
+        shown = [reel.decode(number).pixels[3, 3] for number in reel.frames()]
+    for pixel, frame in zip(shown, [FRAMES[2], FRAMES[3], FRAMES[0], FRAMES[1]], strict=True):  # the main one first
+        assert abs(pixel.astype(int) - frame[3, 3]).max() <= 60  # colours at half the resolution
+    assert reason(saved(picture, "HEIF")[:300]).startswith(("cannot be decoded", "a damaged HEIC"))
+
+
+def test_heic_without_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    image_formats.heif_reader.cache_clear()
     try:
-        decoded = decode_image(damaged)
-    except BrokenImage as error:
-        assert str(error)
-    else:
-        assert decoded.pixels.ndim == 3 and decoded.pixels.shape[2] in (1, 3, 4)
+        assert "pip install '.[heic]'" in reason(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic")
+        assert reason(b"\0\0\0\x14ftypmif1\0\0\0\0mif1") == "not an image but a video"
+    finally:
+        image_formats.heif_reader.cache_clear()
 
 
-@given(data=st.data(), channels=st.sampled_from([1, 3, 4]), height=st.integers(1, 40), width=st.integers(1, 40))
-def test_our_png_files_are_read_by_others(data, channels, height, width):
-    image = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 256, (channels, height, width), np.uint8)
-    with Image.open(io.BytesIO(encode_png(image))) as opened:
-        assert opened.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-        np.testing.assert_array_equal(np.asarray(opened).reshape(height, width, channels), image.transpose(1, 2, 0))
-
-
-def test_png_files_larger_than_a_block():
-    image = RNG.integers(0, 256, (3, 200, 333), np.uint8)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode_png(image)))), image.transpose(1, 2, 0))
-    exactly = np.zeros((1, 65535 // 3, 2), np.uint8)  # 65535 bytes with the filter types
-    assert Image.open(io.BytesIO(encode_png(exactly))).getextrema() == (0, 0)
+def test_a_limit_that_the_user_raises(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    data = saved(np.zeros((60, 60), np.uint8))
+    assert "too large: Image size (3600 pixels)" in reason(data, max_pixels=500)
+    assert decode_image(data, max_pixels=3600).pixels.shape == (60, 60, 1)
