@@ -8,7 +8,6 @@ Read: any image files in any folders, in the order of their names, with labels b
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from stylegan2_pipeline.sources.images import METADATA_NAME
 from stylegan2_pipeline.sources.labels import Label, printable
 from stylegan2_pipeline.sources.registry import open_files
 from torch_utils.errors import UserError
+from torch_utils.files import CannotWrite
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that the same images give the same bytes
 
@@ -226,10 +226,7 @@ class ArchiveWriter:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            remedy = "The disk is full: free some space, or choose another place." if full else "Choose another place."
-            reason = error.strerror or str(error)
-            raise UserError(f"{self.flag}: {self.dest} cannot be written: {reason}. {remedy}") from None
+            raise CannotWrite(f"{self.flag}: {self.dest}", error) from None
 
 
 def pixel_digest(pixels: np.ndarray) -> str:

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylegan2_pipeline.archive import Archive, ArchiveWriter
+from stylegan2_pipeline.archive import Archive, ArchiveWriter, pixel_digest
+from stylegan2_pipeline.png import encode_png
 from stylegan2_pipeline.sources.labels import Labels, labels_from_folders, labels_from_json, some
 from stylegan2_pipeline.sources.registry import open_files, open_source
 from stylegan2_pipeline.sources.zip import is_safe
@@ -70,18 +71,46 @@ def test_a_zip_holds_what_the_format_says(tmp_path, channels):
     assert list(found) == names
     for name, pixels in zip(names, images, strict=True):
         np.testing.assert_array_equal(found[name], pixels.transpose(1, 2, 0))
+    assert record.pop("content")["images"] == [pixel_digest(image) for image in images]
     assert record == {"labels": [[names[0], 1], [names[1], 0], [names[2], 1]], "class_names": ["no", "yes"]}
 
 
 def test_labels_are_null_unless_all_have_one(tmp_path):
-    assert read_independently(write_archive(tmp_path / "a.zip", make_images(2)))[1] == {"labels": None}
-    assert read_independently(write_archive(tmp_path / "b.zip", make_images(2), [0, None]))[1] == {"labels": None}
+    assert read_independently(write_archive(tmp_path / "a.zip", make_images(2)))[1]["labels"] is None
+    assert read_independently(write_archive(tmp_path / "b.zip", make_images(2), [0, None]))[1]["labels"] is None
+
+
+def test_recorded_digests_hold_for_the_files_that_they_were_made_of_alone(tmp_path):
+    images = make_images(3)
+    path = write_archive(tmp_path / "a.zip", images)
+    digests = [pixel_digest(image) for image in images]
+    with Archive(path) as archive:
+        archive.read = None  # nothing is read
+        assert [archive.pixel_digest(i) for i in range(3)] == digests
+    with zipfile.ZipFile(path) as opened, zipfile.ZipFile(tmp_path / "b.zip", "w") as changed:
+        for name in opened.namelist():
+            data = encode_png(255 - images[0]) if name.endswith("00.png") else opened.read(name)
+            changed.writestr(name, data)
+    with Archive(tmp_path / "b.zip") as archive:
+        assert [archive.pixel_digest(i) for i in range(3)] == [pixel_digest(255 - images[0]), *digests[1:]]
+    with Archive(write_archive(tmp_path / "folder", images)) as archive:
+        assert [archive.pixel_digest(i) for i in range(3)] == digests
+
+
+def test_two_archives_appear_together_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    with ArchiveWriter(tmp_path / "a.zip") as one, ArchiveWriter(tmp_path / "b.zip", folder=tmp_path / "work") as two:
+        for writer in (one, two):
+            writer.add(make_images(1)[0])
+            writer.finish()
+        assert not (tmp_path / "a.zip").exists() and not (tmp_path / "b.zip").exists()
+    assert len(Archive(tmp_path / "a.zip")) == len(Archive(tmp_path / "b.zip")) == 1
 
 
 def test_a_thousand_images_to_a_folder(tmp_path):
     with ArchiveWriter(tmp_path / "many") as writer:
         for number in range(1002):
-            writer.add_png(b"%d" % number)
+            writer.add_file(b"%d" % number, None, "")
     assert (tmp_path / "many" / "00001" / "img00001001.png").read_bytes() == b"1001"
     assert len(list((tmp_path / "many" / "00000").iterdir())) == 1000
 

@@ -13,7 +13,7 @@ from stylegan2_pipeline.archive import Archive
 from stylegan2_pipeline.conversion import convert as convert_module
 from stylegan2_pipeline.conversion.convert import convert
 from stylegan2_pipeline.conversion.options import Conversion
-from stylegan2_pipeline.conversion.scan import Scan, inspect
+from stylegan2_pipeline.conversion.scan import Scan, examined
 from stylegan2_pipeline.conversion.transform import Recipe, middle, render
 from stylegan2_pipeline.conversion.words import sizes_text
 from stylegan2_pipeline.dataset import ImageDataset
@@ -119,8 +119,8 @@ def test_a_few_transparent_images_are_laid_over_a_background(run):
     save(run.source / "b.png", rgb())
     archive, report = run()
     assert archive.read(0).min() == 255 and "laid over white: 1 (a.png)" in report
-    assert run(background="black")[0].read(0).max() == 0
-    assert run(background="#102030")[0].read(0)[:, 0, 0].tolist() == [16, 32, 48]
+    assert run(alpha_background="black")[0].read(0).max() == 0
+    assert run(alpha_background="#102030")[0].read(0)[:, 0, 0].tolist() == [16, 32, 48]
     save(run.source / "a.png", rgba(51))
     expected = rgb()[0, 0] * 0.2 + 255 * 0.8
     assert abs(run()[0].read(0)[:, 0, 0] - expected).max() <= 1
@@ -181,7 +181,7 @@ def test_pad_keeps_everything_and_stretch_distorts(run):
     save(run.source / "a.png", np.full((8, 16), 200, np.uint8))
     padded = run(transform="pad", width=32, height=32)[0].read(0)[0]
     assert (padded[8:24] == 200).all() and padded[:8].max() == padded[24:].max() == 0
-    assert run(transform="pad", width=32, height=32, background="white")[0].read(0)[0, 0, 0] == 255
+    assert run(transform="pad", width=32, height=32, pad_with="white")[0].read(0)[0, 0, 0] == 255
     assert (run(transform="stretch", width=32, height=32)[0].read(0) == 200).all()
     assert images(run(transform="pad")[0]).shape == (1, 1, 16, 16)
 
@@ -220,8 +220,8 @@ def test_exif_rotation_comes_before_the_crop(run):
 # Labels
 
 def test_folders_as_classes(run):
-    for name in ("cat/1.png", "dog/1.png", "cat/2.png"):
-        save(run.source / name, gray())
+    for number, name in enumerate(("cat/1.png", "dog/1.png", "cat/2.png")):
+        save(run.source / name, gray(seed=number))
     archive, report = run(labels="folders")
     assert archive.labels == [0, 0, 1] and archive.class_names == ["cat", "dog"]
     assert "2 classes (cat 2, dog 1)" in report and report.endswith("--cond=1")
@@ -295,12 +295,12 @@ def test_refusals_before_anything_is_read(run, capsys, monkeypatch):
     assert "no images in" in run.error()
     assert "training needs square images" in run.error(width=64, height=32)
     assert "wider than high" in run.error(transform="center-crop-wide", width=32, height=32)
-    assert "'mauve-ish' is no colour" in run.error(background="mauve-ish")
+    assert "'mauve-ish' is no colour" in run.error(alpha_background="mauve-ish")
     save(run.source / "a.png", gray())
     with pytest.raises(UserError, match="lies inside --source"):
         convert(Conversion(run.source, run.source / "new.zip"))
     monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    assert "will take 672 B, and" in run.error()
+    assert "takes 804 B, and" in run.error()
 
 
 def test_other_sizes_are_made_with_a_warning(run, capsys):
@@ -313,11 +313,14 @@ def test_other_sizes_are_made_with_a_warning(run, capsys):
 
 def test_a_file_that_changes_between_the_passes_is_named(run, monkeypatch):
     save(run.source / "a.png", gray())
+    save(run.source / "b.png", rgb())  # so that the first one has to be drawn again
+    decide = convert_module.decide
 
-    def broken_later(*arguments):
+    def broken_before(*arguments):
         (run.source / "a.png").write_bytes(b"")
+        return decide(*arguments)
 
-    monkeypatch.setattr(convert_module, "check_space", broken_later)
+    monkeypatch.setattr(convert_module, "decide", broken_before)
     assert "a.png could be read a moment ago and now cannot: an empty file" in run.error()
 
 
@@ -338,5 +341,5 @@ def test_many_sizes_are_summed_up(tmp_path):
         save(tmp_path / f"{number}.png", gray(10 + number, 10))
     source = open_source(tmp_path)
     for number in range(8):
-        scan.add(inspect(source, number))
+        scan.add(examined(number, source.decode(number))[0])
     assert sizes_text(scan.sizes, 2) == "1 of 10x10, 1 of 11x10 and 6 of 6 other sizes"

@@ -8,6 +8,17 @@ from pathlib import Path
 
 from torch_utils.errors import UserError
 
+
+class CannotWrite(UserError):
+    """A file that cannot be written, because the disk is full or for another reason of the system's."""
+
+    def __init__(self, what: str, error: OSError) -> None:
+        """what: the option and the path, such as "--dest: a.zip"."""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "The disk is full: free some space, or choose another place." if full else "Choose another place."
+        super().__init__(f"{what} cannot be written: {error.strerror or error}. {remedy}")
+
+
 CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST,
                 errno.ENOENT, errno.EFBIG, errno.EIO}
 

@@ -12,8 +12,8 @@ Command = Callable[..., Any]
 
 SOURCE = [
     click.option("--source", metavar="PATH", required=True, type=PATH,
-                 help="What to read: a folder with all folders inside it, .zip, .tar, .tar.gz, or one file; of images, DICOM, "
-                      "NIfTI and others, see below."),
+                 help="What to read: a folder with all folders inside it, .zip, .tar, .tar.gz, or one file; of images, "
+                      "DICOM, NIfTI and others, see below."),
     click.option("--source-type", metavar="KIND", help="Read it as this, whatever it looks like: images, dicom, ... "
                                                        "[default: what most of its files are]"),
     click.option("--frames", metavar="first|all|N", default="first", help="Of animations and files of many pages."),
@@ -32,8 +32,8 @@ SOURCE = [
 ]
 LABELS = [
     click.option("--labels", metavar="HOW", default="auto",
-                 help="Classes: auto (what the source says), folders, none, FILE.csv, column:NAME[,NAME...] of --table, or "
-                      "regex:PATTERN on the path, whose first group is the class."),
+                 help="Classes: auto (what the source says), folders, none, FILE.csv, column:NAME[,NAME...] of --table, "
+                      "or regex:PATTERN on the path, whose first group is the class."),
     click.option("--table", metavar="CSV", type=PATH, help="A row an image: its file, and columns for --labels and "
                                                            "--group-by."),
     click.option("--unlabelled", type=click.Choice(["error", "drop", "class"]), default="error",
@@ -56,7 +56,8 @@ PICTURES = [
     click.option("--height", metavar="INT", type=click.IntRange(1, 16384), help="See --width."),
     click.option("--transform", type=click.Choice(["center-crop", "center-crop-wide", "pad", "pad-only", "stretch"]),
                  help="How images become square: cut to the middle; cut to WxH and put on a black square; resized and "
-                      "surrounded by borders; surrounded without being enlarged; distorted.  [default: none, for images that are square]"),
+                      "surrounded by borders; surrounded without being enlarged; distorted.  [default: none, for images that "
+                      "are square]"),
     click.option("--crop", type=click.Choice(["none", "foreground"]), default="none",
                  help="foreground: cut away the even background first, one box for all slices of a volume."),
     click.option("--min-foreground", metavar="SHARE", type=click.FloatRange(0, 1), default=0.0,
@@ -74,15 +75,16 @@ SETS = [
     click.option("--duplicates", type=click.Choice(["auto", "keep", "drop-exact", "drop-near"]), default="auto",
                  help="Images that show the same as an earlier one. auto: exact copies are left out, but not of "
                       "published sets; drop-near: also mirrored or slightly changed ones."),
-    click.option("--holdout", metavar="SHARE|N", help="Set images aside in an archive of their own, never to be trained "
-                 "on: 0.1, 10% or 500. Copies and groups stay together."),
+    click.option("--holdout", metavar="SHARE|N", help="Set images aside in an archive of their own, never to be "
+                 "trained on: 0.1, 10% or 500. Copies and groups stay together."),
     click.option("--group-by", metavar="HOW", help="What stays together: patient, volume, folder, file, column:NAME of "
-                 "--table, or regex:PATTERN on the path.  [default: patient, else volume, where the source knows them]"),
+                 "--table, or regex:PATTERN on the path.  [default: patient, else volume, where they are known]"),
     click.option("--holdout-dest", metavar="PATH", type=PATH, help="[default: DEST-holdout.zip]"),
     click.option("--seed", metavar="INT", type=int, default=0, help="Of what is set aside."),
 ]
 FILES = [
-    click.option("--format", type=click.Choice(["png", "webp"]), default="png", help="Of the files; both are lossless."),
+    click.option("--format", type=click.Choice(["png", "webp"]), default="png",
+                 help="Of the files; both are lossless."),
     click.option("--compress", metavar="0-9", type=click.IntRange(0, 9), default=0,
                  help="0 is fastest to write and to train from; 6 takes about half the space."),
     click.option("--strict", is_flag=True, help="Stop, before anything is written, if any image cannot be read."),
@@ -186,9 +188,11 @@ def _program(ctx: click.Context) -> str:
 
 def _run(work: Callable[[], None]) -> None:
     """Signals end it with the exit codes that shells expect."""
-    from stylegan2_pipeline.conversion.interrupts import Interrupted
+    from stylegan2_pipeline.conversion.interrupts import Interrupted, interrupts
 
     try:
-        work()
+        with interrupts():
+            work()
     except Interrupted as stop:
+        click.echo("\nStopped.", err=True)
         raise SystemExit(128 + stop.number) from None

@@ -12,7 +12,6 @@ import click
 
 from stylegan2_pipeline.archive import ArchiveWriter, check_free
 from stylegan2_pipeline.conversion.drawing import Bench
-from stylegan2_pipeline.conversion.interrupts import Interrupted, interrupts
 from stylegan2_pipeline.conversion.options import Conversion, check_options
 from stylegan2_pipeline.conversion.passes import draw_rest, run_scan
 from stylegan2_pipeline.conversion.plan import Plan, decide
@@ -26,6 +25,7 @@ from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import printable
 from stylegan2_pipeline.sources.registry import open_source
 from torch_utils.errors import UserError
+from torch_utils.files import CannotWrite
 from torch_utils.text import format_bytes
 
 KEEP_SEC = 10  # of work, from which on what an interrupted conversion has done is kept
@@ -36,7 +36,8 @@ def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
 
     The bytes written depend on the images and options alone, not on the number of workers, nor on whether it was
     interrupted and went on. Raises UserError, with nothing written, when the images cannot become one uniform set
-    without a further choice; Interrupted when a signal ends it, with what was done kept if that took long.
+    without a further choice; KeyboardInterrupt
+    when a signal ends it, with what was done kept if that took long.
     """
     check_options(asked)
     for path, flag in destinations(asked):
@@ -80,16 +81,17 @@ def work_on(asked: Conversion, source: Source) -> Iterator[tuple[Journal, Spool]
     settings = {"source": str(asked.source.resolve()), "state": source.state(), "reading": asdict(asked.reading()),
                 "foreground": needs_foreground(asked), "format": asked.format, "compress": asked.compress}
     start = time.monotonic()
-    with interrupts(), Journal(folder, settings) as journal, contextlib.closing(Spool(folder)) as spool:
+    with Journal(folder, settings) as journal, contextlib.closing(Spool(folder)) as spool:
         if asked.continue_ and journal.differs:
             raise UserError(f"--continue: {folder} was begun with something else ({journal.differs}). Leave --continue "
                             f"out to start anew.")
         try:
             yield journal, spool
-        except Interrupted:
+        except (KeyboardInterrupt, CannotWrite):
             journal.kept = bool(journal.lines) or time.monotonic() - start > KEEP_SEC
-            click.echo(f"\nStopped. What is done lies in {folder}: the same command goes on from there. Remove it to "
-                       f"start anew." if journal.kept else "\nStopped. Nothing was written.", err=True)
+            if journal.kept:
+                click.echo(f"\nWhat is done lies in {folder}: the same command goes on from there. Remove it to start "
+                           f"anew.", err=True)
             raise
 
 

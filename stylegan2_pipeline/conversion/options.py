@@ -104,7 +104,8 @@ class Conversion:
     def holdout_path(self) -> Path:
         """Where the images that are set aside go."""
         name = self.dest.stem if self.dest.suffix.lower() == ".zip" else self.dest.name
-        return self.holdout_dest or self.dest.with_name(f"{name}-holdout{self.dest.suffix}")
+        ending = self.dest.name.removeprefix(name)
+        return self.holdout_dest or self.dest.with_name(f"{name}-holdout{ending}")
 
 
 _SAID_OTHERWISE = {"source", "dest", "width", "height", "continue_", "program"}

@@ -6,7 +6,6 @@ the process that decides writes: what was found of each image, and where its pic
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from torch_utils.errors import UserError
-from torch_utils.files import atomic_path
+from torch_utils.files import CannotWrite, atomic_path
 
 FORMAT = 1  # of the folder: raised whenever what is found or drawn changes
 
@@ -43,7 +42,7 @@ class Spool:
         self._pid = 0
 
     def put(self, data: bytes) -> Piece:
-        """Raises UserError when the disk is full."""
+        """Raises CannotWrite when the disk is full."""
         try:
             if self._writing is None or self._pid != os.getpid():
                 self._pid = os.getpid()
@@ -53,7 +52,7 @@ class Spool:
             while view:
                 view = view[self._writing.write(view):]
         except OSError as error:
-            raise cannot_write(self.folder, error) from None
+            raise CannotWrite(f"--dest: {self.folder}", error) from None
         return Piece(Path(self._writing.name).name, offset, len(data), zlib.crc32(data))
 
     def get(self, piece: Piece) -> bytes:
@@ -104,7 +103,7 @@ class Journal:
         except BlockingIOError:
             raise UserError(f"Another process is at work in {folder}. Wait for it, or stop it first.") from None
         except OSError as error:
-            raise cannot_write(folder, error) from None
+            raise CannotWrite(f"--dest: {folder}", error) from None
         self.lines = self._earlier(settings)
         self._file = (folder / "journal.jsonl").open("a", encoding="utf-8")
 
@@ -113,7 +112,7 @@ class Journal:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         except OSError as error:
-            raise cannot_write(self.folder, error) from None
+            raise CannotWrite(f"--dest: {self.folder}", error) from None
 
     def _earlier(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
         path, journal = self.folder / "settings.json", self.folder / "journal.jsonl"
@@ -169,9 +168,3 @@ def _ended(file: IO[bytes]) -> Iterator[bytes]:
         if not line.endswith(b"\n"):
             return
         yield line
-
-
-def cannot_write(path: Path, error: OSError) -> UserError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "The disk is full: free some space, or choose another place." if full else "Choose another place."
-    return UserError(f"--dest: {path} cannot be written: {error.strerror or error}. {remedy}")
