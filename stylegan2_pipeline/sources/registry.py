@@ -32,6 +32,7 @@ READERS: dict[str, Reader] = {
     "images": Reader("images", "images.ImageFiles", frozenset({"frames"})),
 }
 READERS |= {
+    "dicom": Reader("DICOM files", "dicom.DicomFiles", frozenset({"window", "slices", "every", "keep_localizers"})),
     "nifti": Reader("NIfTI volumes", "nifti.Nifti", frozenset({"axis", "slices", "every", "channel"})),
     "matlab": Reader("the figshare brain tumour set (.mat)", "matlab.MatlabSlices"),
     "parquet": Reader("tables of Hugging Face datasets", "parquet.TableImages"),
