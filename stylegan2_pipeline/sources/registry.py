@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from stylegan2_pipeline.sources.base import Reading, Source
 from stylegan2_pipeline.sources.folder import FileTree, FolderTree
 from stylegan2_pipeline.sources.images import ImageFiles
+from stylegan2_pipeline.sources.tar import TarTree
 from stylegan2_pipeline.sources.trees import Tree
 from stylegan2_pipeline.sources.zip import ZipTree
 from torch_utils.errors import UserError
@@ -37,9 +38,18 @@ READERS |= {
     "matlab": Reader("the figshare brain tumour set (.mat)", "matlab.MatlabSlices"),
     "parquet": Reader("tables of Hugging Face datasets", "parquet.TableImages"),
 }
+READERS |= {
+    "mnist": Reader("MNIST, Fashion-MNIST and the like (idx files)", "idx.IdxImages", whole=True),
+    "cifar": Reader("CIFAR-10 and CIFAR-100 for Python", "cifar.CifarImages", whole=True),
+    "lsun": Reader("LSUN and other LMDB databases of images", "lsun.LmdbImages", whole=True),
+    "arrays": Reader("numpy arrays", "arrays.ArrayImages"),
+}
 OPTIONS = {"frames": "--frames", "window": "--window=header", "axis": "--axis", "slices": "--slices",
            "every": "--every", "channel": "--channel", "keep_localizers": "--keep-localizers"}
-TREES: dict[str, Callable[[Path, str], Tree]] = {".zip": ZipTree}
+TREES: dict[str, Callable[[Path, str], Tree]] = {
+    ".zip": ZipTree,
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), TarTree),
+}
 
 
 def open_source(path: str | Path, flag: str = "--source", reading: Reading = Reading(),  # noqa: B008
