@@ -157,5 +157,5 @@ def test_any_bytes_are_a_table_or_refused(tmp_path_factory, data):
 
 
 def test_a_cell_of_slashes_alone_takes_no_time(read):
-    table = read("f,l\n" + "\n".join(f"{'/' * 30000}{number},1" for number in range(300)) + "\na.png,2", ["a.png"])
+    table = read("f,l\n" + "\n".join(f"{'/' * 30000}{number},1" for number in range(50)) + "\na.png,2", ["a.png"])
     assert table.cells("l") == ["2"]

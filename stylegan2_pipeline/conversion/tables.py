@@ -3,24 +3,20 @@
 import csv
 import io
 import re
-import unicodedata
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
+from stylegan2_pipeline.conversion.naming import BASE, EXACT, SUBJECT, Images, Match
 from stylegan2_pipeline.sources.base import Source
-from stylegan2_pipeline.sources.labels import file_of, printable, some
+from stylegan2_pipeline.sources.labels import printable, some
 from torch_utils.errors import UserError
 
 MAX_BYTES = 2 ** 28
 ENDINGS = (".csv", ".tsv", ".tab", ".txt")
 DELIMITERS = ",;\t|"
-KEYS = frozenset(("file", "filename", "file_name", "path", "filepath", "image", "image_path", "image_name", "name",
-                  "img", "image_id", "id", "patient", "patient_id", "subject", "subject_id", "participant_id"))
-_ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}(\.gz)?$")
+KEYS = ("file", "filename", "file_name", "path", "filepath", "image", "image_path", "image_name", "name", "img",
+        "image_id", "id", "patient", "patient_id", "subject", "subject_id", "participant_id")  # the likeliest first
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Table:
 def read_table(path: Path, source: Source) -> Table:
     """Raises UserError for a file that is no table, or that names no image of the source."""
     rows, lines, delimiter = _parse(_text(path), path)
-    images = _Images(source)
+    images = Images(source)
     key, matches = _key_column(rows, images)
     if not any(match.images for match in matches.values()):
         raise UserError(f"{path}: no column names an image of {source.path}. Its first line is "
@@ -87,99 +83,10 @@ def read_table(path: Path, source: Source) -> Table:
                  _notes(path, found, [row[key] for row in rows], lines))
 
 
-class _Match(NamedTuple):
-    """rank: how surely the images are meant, 0 for not at all; several: names more than one file alike."""
-
-    images: Sequence[int] = ()
-    rank: int = 0
-    several: bool = False
-
-
-SUBJECT, BASE, LOOSE, EXACT = 1, 2, 3, 4  # how a cell names images: by whom they are of, by the last part of a path ...
-
-
-class _Images:
-    """The images of a source by what a table may call them: by path, the end of a path, or a path that ends in theirs;
-    without ending; by the file that holds several; by whom they are of, or the name of their series."""
-
-    def __init__(self, source: Source) -> None:
-        files: dict[str, list[int]] = defaultdict(list)
-        self._others: dict[str, list[int]] = defaultdict(list)
-        for index, name in enumerate(source.names):
-            files[file_of(name)].append(index)
-            for key in {source.subject(index), source.volume(index)} - {None, ""}:
-                self._others[_subject(str(key))].append(index)
-        self._files = list(files.values())
-        self._parts = _Paths(source.names if list(files) != source.names else [])
-        self._exact, self._loose = _Paths(list(files)), _Paths([_bare(_folded(file)) for file in files])
-
-    def __len__(self) -> int:
-        return sum(map(len, self._files))
-
-    def find(self, cell: str) -> _Match:
-        cell = cell.replace("\\", "/").removeprefix("./")
-        base = cell.rpartition("/")[2]
-        if not base:
-            return _Match()
-        if len(part := self._parts.find(cell)) == 1:
-            return _Match(part, EXACT)
-        match = self._by_path(cell, EXACT, LOOSE)
-        if not match and (others := self._others.get(_subject(cell))):
-            return _Match(others, SUBJECT)
-        return match or self._by_path(base, BASE, BASE) or _Match()
-
-    def _by_path(self, text: str, exact: int, loose: int) -> _Match | None:
-        folded = _folded(text)
-        for paths, form, rank in ((self._exact, text, exact), (self._loose, folded, loose),
-                                  (self._loose, _bare(folded), loose)):
-            if files := paths.find(form):
-                return _Match(self._files[files[0]], rank) if len(files) == 1 else _Match(several=True)
-        return None
-
-
-class _Paths:
-    """Places of paths, found by their ends."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        turned = [(_turned(path), place) for place, path in enumerate(paths)]
-        self._whole: dict[str, list[int]] = defaultdict(list)
-        for path, place in turned:
-            self._whole[path].append(place)
-        self._sorted = sorted(turned)
-        self._depth = max((path.count("/") for path in paths), default=0) + 1
-
-    def find(self, path: str) -> Sequence[int]:
-        """Of the longest path that is the end of this one, or of all (at most two) that this one is the end of."""
-        parts = _turned(path).split("/")
-        for length in range(min(len(parts), self._depth), 0, -1):
-            if found := self._whole.get("/".join(parts[:length])):
-                return found
-        start = "/".join(parts) + "/"
-        place = bisect_left(self._sorted, (start, -1))
-        return [number for name, number in self._sorted[place:place + 2] if name.startswith(start)]
-
-
-def _turned(path: str) -> str:
-    return "/".join(reversed(path.split("/")))
-
-
-def _folded(path: str) -> str:
-    """However letters are written."""
-    return unicodedata.normalize("NFC", path).casefold()
-
-
-def _bare(path: str) -> str:
-    return _ENDING.sub("", path)
-
-
-def _subject(text: str) -> str:
-    return text.casefold().removeprefix("sub-")
-
-
-def _key_column(rows: Sequence[Sequence[str]], images: _Images) -> tuple[int, dict[str, _Match]]:
+def _key_column(rows: Sequence[Sequence[str]], images: Images) -> tuple[int, dict[str, Match]]:
     """The column by which rows are found, and what each of its cells names."""
-    best: tuple[tuple[int, ...], int, dict[str, _Match]] = (), 0, {}
-    for place in sorted(range(len(rows[0])), key=lambda place: rows[0][place].casefold() not in KEYS):
+    best: tuple[tuple[int, ...], int, dict[str, Match]] = (), 0, {}
+    for place in sorted(range(len(rows[0])), key=lambda place: _order(rows[0][place])):
         matches = {cell: images.find(cell) for cell in {row[place] for row in rows}}
         worth = _worth(matches, rows[0][place])
         best = max(best, (worth, -place, matches), key=lambda found: found[:2])
@@ -188,14 +95,18 @@ def _key_column(rows: Sequence[Sequence[str]], images: _Images) -> tuple[int, di
     return -best[1], best[2]
 
 
-def _worth(matches: Mapping[str, _Match], heading: str) -> tuple[int, int, int, bool]:
+def _worth(matches: Mapping[str, Match], heading: str) -> tuple[int, int, int, bool]:
     """How well a column names images: how many, how surely, whether all of it does, and what it is called."""
     covered = {image for match in matches.values() for image in match.images}
     exact = sum(match.rank == EXACT for match in matches.values())
-    return len(covered), exact, -sum(not match.images for match in matches.values()), heading.casefold() in KEYS
+    return len(covered), exact, -sum(not match.images for match in matches.values()), _order(heading) < len(KEYS)
 
 
-def _assign(found: Sequence[_Match], count: int) -> list[list[int]]:
+def _order(heading: str) -> int:
+    return KEYS.index(heading.casefold()) if heading.casefold() in KEYS else len(KEYS)
+
+
+def _assign(found: Sequence[Match], count: int) -> list[list[int]]:
     """For each image the rows that are most surely about it."""
     best: list[tuple[int, list[int]]] = [(0, [])] * count
     for row, match in enumerate(found):
@@ -206,10 +117,10 @@ def _assign(found: Sequence[_Match], count: int) -> list[list[int]]:
     return [rows for _, rows in best]
 
 
-def _notes(path: Path, found: Sequence[_Match], cells: Sequence[str], lines: Sequence[int]) -> list[str]:
+def _notes(path: Path, found: Sequence[Match], cells: Sequence[str], lines: Sequence[int]) -> list[str]:
     secret = any(match.rank == SUBJECT for match in found)  # names of patients are not shown
 
-    def told(wanted: Callable[[_Match], bool]) -> str:
+    def told(wanted: Callable[[Match], bool]) -> str:
         return some([f"line {line}" if secret else cell for match, cell, line in zip(found, cells, lines, strict=True)
                      if wanted(match)])
 
