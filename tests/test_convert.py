@@ -1,6 +1,7 @@
 """Conversion: what the scan decides, what becomes of pixels, and that nothing depends on the number of workers."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -251,6 +252,23 @@ def test_an_archive_converts_to_itself(run, tmp_path):
     second, _ = run(source=first)
     assert second.path.read_bytes() == first.read_bytes()
     assert ImageDataset(second.path, use_labels=True).class_names == ["x", "y", "z"]
+
+
+def test_groups_stay_when_an_archive_is_converted_again_and_nothing_is_left_out_of_it(run, tmp_path):
+    for name, seed in (("p1/a.png", 0), ("p2/a.png", 1), ("p1/b.png", 2), ("p3/a.png", 1)):
+        save(run.source / name, gray(seed=seed))
+    first, report = run(holdout="2", group_by="folder", duplicates="keep", seed=1)
+    record = json.loads(zipfile.ZipFile(first.path).read("dataset.json"))
+    aside = Archive(first.path.with_name("1-holdout.zip"))
+    kept = {first.read(i).tobytes() for i in range(len(first))}
+    assert len(record["groups"]) == len(first) == 2 and not kept & {aside.read(i).tobytes() for i in range(len(aside))}
+    again, _ = run(source=first.path)
+    assert json.loads(zipfile.ZipFile(again.path).read("dataset.json"))["groups"] == record["groups"]
+    everything, _ = run(duplicates="keep")
+    same, report = run(source=everything.path)
+    assert len(same) == 4 and "shows the same" not in report
+    fewer, report = run()
+    assert len(fewer) == 3 and "shows the same: 1 (p3/a.png = p2/a.png)" in report
 
 
 # What is left out, and what is refused

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Self
+from typing import Self
 
 from stylegan2_pipeline.decode import MAX_PIXELS, BrokenImage, Decoded
 from stylegan2_pipeline.sources.labels import Labels
@@ -42,7 +42,7 @@ class Source(abc.ABC):
     dataset.json. curated: a set that others use just as it is, so that nothing is left out of it unasked.
     """
 
-    curated: ClassVar[bool] = False
+    curated: bool = False
     path: Path
     names: Sequence[str]
 

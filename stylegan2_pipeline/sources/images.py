@@ -36,6 +36,8 @@ class ImageFiles(Source):
             self.names = [str(frame) for frame in self._frames]
         self._reel: tuple[str, Reel] | None = None  # the file that the last frame came from
         self.metadata_name = find_metadata(tree.files)
+        self.curated = self.metadata_name is not None  # somebody's archive
+        self._groups: list[int] | None = None
         others = (name for name in tree.files if not is_image_name(name) and name != self.metadata_name)
         self._passed_over = collections.Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in others)
 
@@ -99,6 +101,15 @@ class ImageFiles(Source):
     def volume(self, index: int) -> str | None:
         """Frames of one file belong together."""
         return self._frames[index].name if self._frames is not None and self._frames[index].several else None
+
+    def subject(self, index: int) -> str | None:
+        """By the groups of an archive of ours."""
+        if self._groups is None:
+            record = self.record()
+            groups = record.get("groups") if isinstance(record, dict) else None
+            whole = isinstance(groups, list) and len(groups) == len(self.files) == len(self.names)
+            self._groups = groups if whole and all(isinstance(group, int) for group in groups) else []
+        return f"group {self._groups[index]}" if self._groups else None
 
     def run(self, index: int) -> int:
         return index if self._frames is None else self._frames[index].file
