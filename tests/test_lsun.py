@@ -125,6 +125,12 @@ def test_an_empty_database_has_no_images(tmp_path):
     assert list(open_source(write(tmp_path / "x", {})).names) == []
 
 
+def test_a_database_larger_than_an_image_may_be_is_recognized(tmp_path, monkeypatch):
+    folder = write(tmp_path / "x", {b"a": webp(1)})
+    monkeypatch.setattr("stylegan2_pipeline.sources.folder.MAX_BYTES", 100)
+    assert open_source(folder).names == ["a"]
+
+
 def test_limits_and_places(tmp_path):
     folder = write(tmp_path / "x", {b"a": webp(1)})
     with pytest.raises(BrokenImage, match="too large"):

@@ -138,6 +138,9 @@ class ArrayImages(Source):
         labels = {_folder_key(array): array for arrays in found.values() for array in arrays if not array.key}
         parts = [part for name, arrays in found.items() if name not in tests
                  and (part := self._part_of(name, arrays, labels))]
+        used = {part.labels.file for part in parts if part.labels and not part.labels.key}
+        parts = [part for part in parts if part.array.file not in used]
+        self._left_out = [(name, reason) for name, reason in self._left_out if name not in used]
         if not parts:
             raise UserError(f"{self.tree.flag}: there are no arrays of images in {self.path}. "
                             + " ".join(f"{printable(name)}: {reason}." for name, reason in self._left_out[:5]))

@@ -21,7 +21,7 @@ class FolderTree(Tree):
     def read_bytes(self, name: str, most: int = -1) -> bytes:
         path = self._root / name
         try:
-            if path.stat().st_size > MAX_BYTES:
+            if most < 0 and path.stat().st_size > MAX_BYTES:
                 raise BrokenImage(f"too large: more than {MAX_BYTES >> 30} GiB")
             with path.open("rb") as file:
                 return file.read(most)

@@ -50,7 +50,7 @@ class TarTree(Tree):
 
     def read_bytes(self, name: str, most: int = -1) -> bytes:
         size = self._members[name].size
-        if size > MAX_BYTES:
+        if most < 0 and size > MAX_BYTES:
             raise BrokenImage(f"too large: more than {MAX_BYTES >> 30} GiB")
         return self._read(name, 0, size if most < 0 else min(size, most))
 

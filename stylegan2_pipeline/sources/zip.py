@@ -27,7 +27,7 @@ class ZipTree(Tree):
     def read_bytes(self, name: str, most: int = -1) -> bytes:
         try:
             opened = self._opened()
-            if opened.getinfo(name).file_size > MAX_BYTES:
+            if most < 0 and opened.getinfo(name).file_size > MAX_BYTES:
                 raise BrokenImage(f"too large: more than {MAX_BYTES >> 30} GiB unpacked")
             with opened.open(name) as file:
                 return file.read(most)
