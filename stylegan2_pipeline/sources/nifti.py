@@ -113,7 +113,7 @@ class Nifti(Source):
         if self._last is None or self._last.number != file:
             self._last = self._read(file, header)
         rows, columns = plane(self.reading.axis)
-        upright = self._last.voxels.take(number, AXES[self.reading.axis]).T[::-1, ::-1]
+        upright = np.moveaxis(self._last.voxels, AXES[self.reading.axis], 0)[number].T[::-1, ::-1]
         pixels, background = colours(upright), self._last.background
         if pixels is None:
             pixels = background.fill(scaled(upright, header))[:, :, np.newaxis]
