@@ -2,7 +2,7 @@
 
 Written: PNG or WebP files 00000/img00000000.png and dataset.json {"labels": [[name, label], ...] | null}, which other
 programs of this ecosystem read. What else is in it is ours, and ignored by them: "class_names"; "groups", a number an
-image, the same for images of one subject; "content", a hash of each image's pixels, with one of the files that it holds
+image, the same for images of one subject; "holdout", whether images were set aside, and how; "content", a hash of each image's pixels, with one of the files that it holds
 for.
 Read: any image files in any folders, in the order of their names, with labels by name.
 """
@@ -13,10 +13,10 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -126,12 +126,13 @@ class ArchiveWriter:
 
     `with ArchiveWriter("data.zip", class_names) as writer: writer.add(pixels, label)`. When the block is left by an
     exception nothing remains. Labels are kept if all images have one, groups likewise. ending: of the files' names;
-    folder: where the temporary file lies, on the same disk, by default beside dest. Raises UserError, naming `flag`,
+    folder: where the temporary file lies, on the same disk, by default beside dest; record: what else dataset.json
+    says. Raises UserError, naming `flag`,
     if dest is in the way or the disk is full.
     """
 
     def __init__(self, dest: str | Path, class_names: list[str] | None = None, flag: str = "--dest", *,
-                 ending: str = ".png", folder: Path | None = None) -> None:
+                 ending: str = ".png", folder: Path | None = None, record: Mapping[str, Any] | None = None) -> None:
         check_free(Path(dest), flag)
         self.dest = Path(dest)
         self.flag = flag
@@ -139,6 +140,7 @@ class ArchiveWriter:
             f"{self.dest.name}.partial-{os.getpid()}")
         self._class_names = class_names
         self._ending = ending
+        self._record = dict(record or {})
         self._labels: list[tuple[str, Label | None]] = []
         self._groups: list[int | None] = []
         self._digests: list[str] = []
@@ -187,7 +189,7 @@ class ArchiveWriter:
             return
         self._finished = True
         labelled = bool(self._labels) and all(label is not None for _, label in self._labels)
-        record: dict[str, object] = {"labels": [list(pair) for pair in self._labels] if labelled else None}
+        record = {**self._record, "labels": [list(pair) for pair in self._labels] if labelled else None}
         if labelled and self._class_names is not None:
             record["class_names"] = self._class_names
         if self._groups and None not in self._groups:

@@ -261,6 +261,7 @@ def test_groups_stay_when_an_archive_is_converted_again_and_nothing_is_left_out_
     record = json.loads(zipfile.ZipFile(first.path).read("dataset.json"))
     aside = Archive(first.path.with_name("1-holdout.zip"))
     kept = {first.read(i).tobytes() for i in range(len(first))}
+    assert record["holdout"] == {"set_aside": 2, "of": 4, "asked": "2", "group_by": "folder", "seed": 1}
     assert len(record["groups"]) == len(first) == 2 and not kept & {aside.read(i).tobytes() for i in range(len(aside))}
     again, _ = run(source=first.path)
     assert json.loads(zipfile.ZipFile(again.path).read("dataset.json"))["groups"] == record["groups"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -122,7 +123,7 @@ def write(asked: Conversion, source: Source, plan: Plan, spool: Spool, drawn: di
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(ArchiveWriter(
             path, class_names, flag, ending=ending(asked.encoding()),
-            folder=spool.folder if path.absolute().parent == spool.folder.absolute().parent else None))
+            record=holdout_record(asked, plan), folder=spool.folder if path.absolute().parent == spool.folder.absolute().parent else None))
             for path, flag in destinations(asked)]
         for number, finding in enumerate(progress(plan.kept, len(plan.kept), "Writing")):
             one = drawn[finding.index]
@@ -130,6 +131,16 @@ def write(asked: Conversion, source: Source, plan: Plan, spool: Spool, drawn: di
             writers[plan.held_out[number]].add_file(spool.get(one.piece), plan.label(number), one.digest, group)
         for writer in writers:
             writer.finish()
+
+
+def holdout_record(asked: Conversion, plan: Plan) -> dict[str, Any]:
+    """For dataset.json of both archives; no names, which might be those of people."""
+    if not asked.holdout:
+        return {}
+    by = asked.group_by.partition(":")[0] if asked.group_by else None
+    aside = sum(plan.held_out)
+    return {"holdout": {"set_aside": aside, "of": len(plan.kept), "asked": asked.holdout, "group_by": by,
+                        "seed": asked.seed}}
 
 
 def check_space(asked: Conversion, count: int, size: int) -> None:
