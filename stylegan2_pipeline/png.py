@@ -35,8 +35,7 @@ def encode_png(pixels: np.ndarray, level: int = 0) -> bytes:
         by_pixel[...] = pixels.transpose(1, 2, 0)
     if level == 0:
         return _stored(SIGNATURE + header, rows.reshape(-1))
-    data = zlib.compress(_filter_that_pays(rows, channels), level)
-    return b"".join((SIGNATURE, header, _chunk(b"IDAT", data), END))
+    return b"".join((SIGNATURE, header, _chunk(b"IDAT", _compressed(rows, channels, level)), END))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -64,15 +63,21 @@ def _stored(start: bytes, data: np.ndarray) -> bytes:
     return bytes(file)
 
 
-def _filter_that_pays(rows: np.ndarray, channels: int) -> bytes:
+def _compressed(rows: np.ndarray, channels: int, level: int) -> bytes:
     """Rows as they are, or each with the filter that leaves the smallest differences: what a part in the middle says.
 
     rows: uint8 [H,1+W*C], each beginning with a 0. Pictures of few flat colours are often smaller without.
     """
     start = max(0, (len(rows) - TRIED_ROWS) // 2)
     part = rows[start:start + TRIED_ROWS]
-    plain, filtered = (len(zlib.compress(tried, 1)) for tried in (part.tobytes(), _filtered(part, channels).tobytes()))
-    return (rows if plain <= filtered else _filtered(rows, channels)).tobytes()
+    plain, filtered = (len(_deflated(*tried, 1)) for tried in ((part, False), (_filtered(part, channels), True)))
+    return _deflated(rows, False, level) if plain <= filtered else _deflated(_filtered(rows, channels), True, level)
+
+
+def _deflated(rows: np.ndarray, filtered: bool, level: int) -> bytes:
+    strategy = zlib.Z_FILTERED if filtered else zlib.Z_DEFAULT_STRATEGY  # differences seldom repeat, flat colours do
+    stream = zlib.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
+    return stream.compress(rows.tobytes()) + stream.flush()
 
 
 def _filtered(rows: np.ndarray, channels: int) -> np.ndarray:
