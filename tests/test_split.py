@@ -81,6 +81,24 @@ def test_each_class_gives_its_share():
     assert split(groups, [], 0.1, 0, vectors) == split(groups, [], 0.1, 0)
 
 
+@given(SETS, st.data(), st.floats(0.05, 0.5), st.randoms(use_true_random=False))
+def test_with_classes_groups_are_whole_too_and_the_order_does_not_matter(sizes, data, part, random):
+    groups = named(sizes)
+    numbers = data.draw(st.lists(st.integers(0, 3), min_size=len(groups), max_size=len(groups)))
+    try:
+        held = split(groups, [], part, 0, Labels(numbers))
+    except UserError:
+        with pytest.raises(UserError):  # classes are no reason to refuse
+            split(groups, [], part, 0)
+        return
+    assert 0 < sum(held) < len(groups)
+    assert len({(group, out) for group, out in zip(groups, held, strict=True)}) == len(sizes)
+    order = list(range(len(groups)))
+    random.shuffle(order)
+    again = split([groups[i] for i in order], [], part, 0, Labels([numbers[i] for i in order]))
+    assert again == [held[i] for i in order]
+
+
 def test_a_class_in_one_group_stays_in_training():
     numbers = [*[0] * 90, *[1] * 10]
     for seed in range(20):
