@@ -19,6 +19,7 @@ MARK, MARK_AT = b"DICM", 128
 MOST_LOOKS = 32  # files of a tree that claims() opens
 HEADS_NOTE = ("These are heads: from a whole head scan the face can be rebuilt, so take faces off before pictures or a "
               "network trained on them are shared.")
+KEEP_NOTE = "Localisers, secondary captures and colour pictures of scanners are left out; --keep-localizers keeps them."
 VIEW_NOTE = ("Left and right are as a radiologist looks: in axial and coronal pictures the patient's left is on the "
              "right, and axial ones have the face up; in sagittal ones the face is on the left.")
 
@@ -72,8 +73,8 @@ class DicomFiles(Source):
         if self._others:
             kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(self._others.items()))
             lines.append(f"Passed over, because they are no DICOM files: {kinds}.")
-        if self._left_out:
-            lines.append(left_out_note(self._left_out))
+        if any(reason in KEEPABLE for _, reason in self._left_out):
+            lines.append(KEEP_NOTE)
         if self.names:
             lines.extend(self._about_images())
         return lines
@@ -146,13 +147,6 @@ def in_order(headers: Sequence[FileHeader]) -> Iterable[Place]:
 
 def frame_name(header: FileHeader, frame: int) -> str:
     return header.name if len(header.planes) == 1 else f"{header.name}#{frame:04d}"
-
-
-def left_out_note(left_out: Sequence[tuple[str, str]]) -> str:
-    counts = collections.Counter(reason for _, reason in left_out)
-    said = "; ".join(f"{reason} ({count})" for reason, count in counts.most_common())
-    keep = " --keep-localizers keeps localisers and captures." if any(reason in KEEPABLE for reason in counts) else ""
-    return f"Left out, because each is no picture to train on ({len(left_out)}): {said}.{keep}"
 
 
 def is_dicom_name(name: str) -> bool:

@@ -19,7 +19,7 @@ from stylegan2_pipeline.decode import BrokenImage
 from stylegan2_pipeline.sources.base import require
 from stylegan2_pipeline.sources.trees import Tree
 
-FIRST_READ = 2 ** 16      # bytes; most headers fit, and longer ones are read in steps of 16 times as much
+FIRST_READ = 2 ** 18      # bytes; most headers fit, and longer ones are read in steps of 16 times as much
 MAX_INFLATED = 2 ** 29    # bytes that a file of the deflated syntax may grow to
 DEFLATED, EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1"
 PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # float, double and integer pixel data
