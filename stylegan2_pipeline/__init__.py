@@ -6,7 +6,8 @@
 Images to an archive
     sources              readers of every kind of collection, and their labels
     decode, encode       one image file -> checked pixels, and back (image_formats, png: which formats, and one by hand)
-    conversion           source -> archive, or a page about what is in it
+    conversion           source -> archive: look at all, decide for all, draw, write
+    inspection           source -> a report of what is in it, with pictures and the command line to type
     archive              the dataset format: images and labels of a folder or zip
     sample_data          procedural images to try things on
 

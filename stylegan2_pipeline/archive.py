@@ -2,8 +2,8 @@
 
 Written: PNG or WebP files 00000/img00000000.png and dataset.json {"labels": [[name, label], ...] | null}, which other
 programs of this ecosystem read. What else is in it is ours, and ignored by them: "class_names"; "groups", a number an
-image, the same for images of one subject; "holdout", whether images were set aside, and how; "content", a hash of each image's pixels, with one of the files that it holds
-for.
+image, the same for images of one subject; "holdout", whether images were set aside, and how; "content", a hash of each
+image's pixels, with one of the files that it holds for.
 Read: any image files in any folders, in the order of their names, with labels by name.
 """
 
@@ -127,8 +127,7 @@ class ArchiveWriter:
     `with ArchiveWriter("data.zip", class_names) as writer: writer.add(pixels, label)`. When the block is left by an
     exception nothing remains. Labels are kept if all images have one, groups likewise. ending: of the files' names;
     folder: where the temporary file lies, on the same disk, by default beside dest; record: what else dataset.json
-    says. Raises UserError, naming `flag`,
-    if dest is in the way or the disk is full.
+    says. Raises UserError, naming `flag`, if dest is in the way or the disk is full.
     """
 
     def __init__(self, dest: str | Path, class_names: list[str] | None = None, flag: str = "--dest", *,

@@ -205,6 +205,8 @@ class ImageDataset:
                             f"--source.")
         # Over the whole archive, not the subset, so that a class keeps its number.
         self.label_dim = max(len(label) if isinstance(label, list) else label + 1 for label in archive.labels)
+        if archive.class_names and isinstance(archive.labels[0], int):  # of a holdout, which may lack the last class
+            self.label_dim = max(self.label_dim, len(archive.class_names))
         self.class_names = archive.class_names[:self.label_dim] if archive.class_names else None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from stylegan2_pipeline.conversion.copies import exact_copies, near_copies
 from stylegan2_pipeline.conversion.drawing import Draft, Task
 from stylegan2_pipeline.conversion.grouping import groups_of
-from stylegan2_pipeline.conversion.labelling import choose_labels
+from stylegan2_pipeline.conversion.labelling import choose_labels, label_table
 from stylegan2_pipeline.conversion.options import Conversion, parse_holdout, trainable
 from stylegan2_pipeline.conversion.scan import PERCENTILES, Details, Finding, Scan, choose_channels
 from stylegan2_pipeline.conversion.split import group_numbers, split
@@ -127,7 +127,10 @@ def find_copies(kept: Sequence[Finding], source: Source, asked: Conversion,
     drop = asked.duplicates
     if drop == "auto":
         drop = "keep" if source.curated else "drop-exact"
-    near = near_copies(thumbnails(kept, spool), digests, flat) if drop == "drop-near" or asked.holdout else []
+    near = []
+    if drop == "drop-near" or asked.holdout:
+        volumes = [source.volume(finding.index) for finding in kept]
+        near = near_copies(thumbnails(kept, spool), digests, flat, volumes)
     if drop == "drop-near":
         first = own.copy()
         for members in near:
@@ -139,8 +142,10 @@ def find_copies(kept: Sequence[Finding], source: Source, asked: Conversion,
 
 def thumbnails(kept: Sequence[Finding], spool: Spool) -> np.ndarray:
     """uint8 [N,64,64,C]; C = 1 if all are gray."""
-    small = [Details.from_bytes(spool.get(finding.details)).thumbnail
-             for finding in progress(kept, len(kept), "Comparing") if finding.details]
+    small = []
+    for finding in progress(kept, len(kept), "Comparing"):
+        assert finding.details is not None
+        small.append(Details.from_bytes(spool.get(finding.details)).thumbnail)
     channels = max(thumbnail.shape[2] for thumbnail in small)
     return np.stack([np.broadcast_to(thumbnail, (*thumbnail.shape[:2], channels)) for thumbnail in small])
 
@@ -160,7 +165,8 @@ def about_copies(copies: Sequence[tuple[Finding, Finding]], labels: Labels | Non
 
 
 def group_labels(kept: Sequence[Finding], source: Source, asked: Conversion) -> list[str]:
-    return groups_of(asked.group_by, source, [finding.index for finding in kept], asked.table)
+    table = asked.table or label_table(asked.label_options())
+    return groups_of(asked.group_by, source, [finding.index for finding in kept], table)
 
 
 def set_aside(groups: Sequence[str], tied: Sequence[Sequence[int]], asked: Conversion,

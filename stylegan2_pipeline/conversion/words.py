@@ -83,7 +83,7 @@ def summary(scan: Scan, source: Source, plan: "Plan", asked: "Conversion") -> li
     kind = f"{side}x{side} {KINDS[plan.channels]}"
     sizes = format_bytes(disk_size(asked.dest))
     lines = [f"{asked.dest}: {len(plan.kept) - aside} images{broken}, {kind}, about {sizes}, "
-             f"{labels_text(plan.labels)}."]
+             f"{labels_text(written_labels(plan))}."]
     if aside:
         lines.append(f"{asked.holdout_path}: {aside} images set aside, never to be trained on; afterwards: "
                      f"stylegan2 metrics --metrics=memorization --holdout={shlex.quote(str(asked.holdout_path))}")
@@ -98,6 +98,14 @@ def summary(scan: Scan, source: Source, plan: "Plan", asked: "Conversion") -> li
         by_class = ["--cond=1"] if labels else []
         lines.append("Next: " + shlex.join(["python", "train.py", f"--data={asked.dest}", *by_class]))
     return lines
+
+
+def written_labels(plan: "Plan") -> Labels | None:
+    """Of the images that are to be trained on."""
+    if plan.labels is None:
+        return None
+    values = [value for value, out in zip(plan.labels.values, plan.held_out, strict=True) if not out]
+    return Labels(values, plan.labels.class_names)
 
 
 def labels_text(labels: Labels | None) -> str:
