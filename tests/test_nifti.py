@@ -187,7 +187,7 @@ class TestChannels:
         source = open_source(tmp_path, reading=Reading(channel=channel))
         assert len(source.names) == 5
         assert np.array_equal(source.decode(4).pixels[:, :, 0], values[::-1, ::-1, 4, channel or 0].T)
-        assert any("1 volumes have several channels (4): channel" in note for note in source.notes())
+        assert any("1 of 1 volumes have several channels (4): channel" in note for note in source.notes())
 
     def test_vectors_in_the_fifth_dimension(self, tmp_path):
         values = noise((6, 7, 5, 1, 3))

@@ -70,6 +70,7 @@ class TestRows:
         source = open_source(tmp_path)
         assert len(source.names) == 17 and source.names[10] == f"1/{file}#000000"
         assert reds(source) == list(range(17))
+        assert source.notes() == ["Tables of 2 folders become one set: 0, 1."]
         decoded = source.decode(3)
         assert decoded.pixels.shape == (4, 6, 3) and decoded.pixels.dtype == np.uint8
         labels = source.labels()

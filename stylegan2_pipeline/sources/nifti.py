@@ -151,7 +151,7 @@ class Nifti(Source):
                    if isinstance(header, Header) and not header.known]
         notes = []
         if unknown:
-            notes.append(f"{len(unknown)} volumes do not say how they lie ({some(unknown)}): their left and right, and "
+            notes.append(f"{len(unknown)} of {len(known)} volumes do not say how they lie ({some(unknown)}): their left and right, and "
                          f"even which way is up, are guesses.")
         if uneven:
             notes.append(f"The slices of {len(uneven)} of {len(known)} volumes have pixels that are not square, up to "
@@ -166,8 +166,8 @@ class Nifti(Source):
         if several:
             taken = "channel 0 is taken, --channel takes another" if self.reading.channel is None else \
                 f"channel {self.reading.channel} is taken"
-            notes.append(f"{several.total()} volumes have several channels ({', '.join(map(str, sorted(several)))}): "
-                         f"{taken}.")
+            notes.append(f"{several.total()} of {len(known)} volumes have several channels "
+                         f"({', '.join(map(str, sorted(several)))}): {taken}.")
         if len(kinds) > 1:
             counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
             notes.append(f"Volumes of different kinds become one set ({counts}, by their names). For one kind alone, "

@@ -120,6 +120,9 @@ class TableImages(Source):
 
     def notes(self) -> list[str]:
         notes = [*self.tree.notes(), *self._split_notes]
+        folders = sorted({str(PurePosixPath(shard.name).parent) for shard in self.shards})
+        if len(folders) > 1:
+            notes.append(f"Tables of {len(folders)} folders become one set: {some(folders)}.")
         others = sorted({name for columns in self.columns for name in columns.others})
         if others:
             taken = self.columns[0]
