@@ -1,6 +1,7 @@
 # make demo   from nothing to a trained generator on sample data
 # make test   the fast tests; `make test-slow` the others; `make test-all` all; `make test-gpu` those for a CUDA device
 # make bench  the native operators against pure torch, on the GPU where there is one; BENCH_ARGS="--help" says more
+# make bench-dataset   making an archive, against a plain loop over Pillow and zipfile
 # make bench-metrics   Inception's features and the Frechet distance against other packages (the extra `parity`)
 # Variables: PYTHON (3.11 or later), VENV, TORCH (another torch version), PIP_ARGS (e.g. an index of CPU builds)
 
@@ -18,7 +19,7 @@ CONSTRAINTS := $(VENV)/constraints.txt
 SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadscope
 INSTALLED := $(VENV)/.installed$(if $(TORCH),-$(TORCH))
 
-.PHONY: demo test test-slow test-all test-gpu bench bench-metrics lint types install clean
+.PHONY: demo test test-slow test-all test-gpu bench bench-dataset bench-metrics lint types install clean
 
 demo: $(INSTALLED)
 	$(PY) -m stylegan2_pipeline demo $(DEMO_ARGS)
@@ -37,6 +38,9 @@ test-gpu: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(PY) -m benchmarks.ops $(BENCH_ARGS)
+
+bench-dataset: $(INSTALLED)
+	$(PY) -m benchmarks.dataset_tool $(BENCH_ARGS)
 
 bench-metrics: $(INSTALLED)
 	$(PY) -m benchmarks.metrics $(BENCH_ARGS)
