@@ -89,6 +89,16 @@ def test_series_keep_apart_and_patients_are_known(tmp_path):
     assert views.startswith("Directions: 5 axial, 2 coronal. A network learns best from one direction")
 
 
+@pytest.mark.parametrize(("tags", "subject"), [
+    (dict(PatientID="ANON001"), "ANON001"), (dict(PatientID=" Anonymized ", PatientName="Roe"), "Roe"),
+    (dict(PatientID="0000", PatientName="xxx"), "1.2.3"), (dict(PatientID="unknown", PatientName="ANON"), "1.2.3"),
+    (dict(PatientID=None, PatientName=None, StudyInstanceUID=None), None),
+])
+def test_subjects_are_not_what_anonymizers_write_for_everybody(tags, subject, tmp_path):
+    dicoms.save(tmp_path / "a.dcm", dicoms.dataset(PIXELS, **tags))
+    assert opened(tmp_path).subject(0) == subject
+
+
 def test_ties_go_by_number_then_by_name(tmp_path):
     """A series over time has several pictures in one place; and one without places goes by its numbers."""
     for name, number in (("a", 3), ("b", 1), ("c", 2), ("d", 1)):
@@ -164,6 +174,7 @@ LEFT_OUT = [
     (dict(SOPClassUID=dicoms.SC), dicom_headers.CAPTURE),
     (dict(SOPClassUID=dicoms.SC + ".2"), dicom_headers.CAPTURE),
     (dict(ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]), dicom_headers.CAPTURE),
+    (dict(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), dicom_headers.MOSAIC),
     (dict(SOPClassUID="1.2.840.10008.5.1.4.1.1.11.1"), "a presentation state"),
     (dict(SOPClassUID="1.2.840.10008.5.1.4.1.1.481.2"), "data of radiotherapy"),
     (dict(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", PixelData=None, Rows=None), "a report"),
@@ -185,7 +196,7 @@ def test_what_is_no_picture_to_train_on_is_left_out(tmp_path):
         ("colour.dcm", dicom_headers.COLOURED)]
     assert any("--keep-localizers keeps them" in line for line in source.notes())
     kept = opened(tmp_path, keep_localizers=True)
-    assert kept.names == [*(f"{k:02d}.dcm" for k in range(6)), "colour.dcm", "good.dcm", "photo.dcm"]
+    assert kept.names == [*(f"{k:02d}.dcm" for k in range(7)), "colour.dcm", "good.dcm", "photo.dcm"]
     assert kept.decode(0).remarks == ("A localiser",) and not any("--keep" in line for line in kept.notes())
 
 

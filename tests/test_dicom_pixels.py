@@ -232,7 +232,8 @@ REFUSED = {
     "compressed picture is 12x10, and its header says 64x64": wrong_size,
     "a video": lambda: dicoms.coded([b"\0\0"], uid.MPEG2MPML, PIXELS),
     "cannot be read here [(]JPIP": lambda: dicoms.coded([b"\0\0"], uid.UID("1.2.840.10008.1.2.4.94"), PIXELS),
-    "cannot be decoded": lambda: dicoms.coded([b"\xFF\xD8\xFF\xD9"], uid.JPEGLSLossless, PIXELS),
+    "cannot be decoded": lambda: dicoms.coded([dicoms.jpeg_lossless(PIXELS)[:60]], uid.JPEGLSLossless, PIXELS),
+    "its size is missing": lambda: dicoms.coded([b"\xFF\xD8\xFF\xD9"], uid.JPEGLosslessSV1, PIXELS),
     "table of colours is damaged": short_palette,
     "table of gray values is damaged": lambda: dicoms.dataset(PIXELS, ModalityLUTSequence=[Dataset()]),
     "colours are stored in a way": lambda: dicoms.dataset(PIXELS, PhotometricInterpretation="HSV"),
@@ -271,7 +272,7 @@ def test_decoders_are_tried_in_turn_and_gdcm_last(monkeypatch):
             raise ValueError(name)
         return run
 
-    ds = dicoms.coded([b"\xFF\xD8\xFF\xD9"], uid.JPEGLosslessSV1, PIXELS)
+    ds = dicoms.coded([dicoms.jpeg_lossless(PIXELS)], uid.JPEGLosslessSV1, PIXELS)
     for names, expected in ((("gdcm", "first", "second"), ["first", "second"]), (("gdcm", "first"), ["first"]),
                             (("gdcm",), ["gdcm"])):
         monkeypatch.setattr(decoders.JPEGLosslessSV1Decoder, "_available", {name: decoder(name) for name in names})

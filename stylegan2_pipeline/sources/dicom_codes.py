@@ -12,6 +12,7 @@ from stylegan2_pipeline.sources.labels import printable
 
 VIDEO = "1.2.840.10008.1.2.4.10"        # MPEG-2, MPEG-4 and HEVC begin so
 HIGH_THROUGHPUT = "1.2.840.10008.1.2.4.20"
+JPEG = b"\xFF\xD8"  # and JPEG-LS: how its data begins
 SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # JPEG and JPEG-LS markers that precede a size
 ALL_FAILED = "Unable to decode as exceptions were raised by all available plugins:"  # pydicom's, before the reason
 RGB_KINDS = ("RGB", "YBR_ICT", "YBR_RCT")  # decoders of JPEG 2000 turn the latter two into RGB and keep the name
@@ -56,6 +57,8 @@ def _decoded(decoder: Any, dataset: Any, frame: int) -> tuple[np.ndarray, dict]:
 def check_coded_size(code: bytes, width: int, height: int) -> None:
     """BrokenImage if compressed data claims another size than the header, which decoders would make room for."""
     size = coded_size(code)
+    if size is None and code.startswith(JPEG):
+        raise BrokenImage("its compressed picture is damaged: its size is missing")
     if size is not None and size != (width, height):
         raise BrokenImage(f"its compressed picture is {size[0]}x{size[1]}, and its header says {width}x{height}")
 
@@ -67,7 +70,7 @@ def coded_size(code: bytes) -> tuple[int, int] | None:
         right, bottom, left, top = np.frombuffer(code[start + 8:start + 24].ljust(16, b"\0"), ">u4").tolist()
         return right - left, bottom - top
     position = 2
-    while code[:2] == b"\xFF\xD8" and position + 9 <= len(code) and code[position] == 0xFF:
+    while code.startswith(JPEG) and position + 9 <= len(code) and code[position] == 0xFF:
         if code[position + 1] in SIZES:
             height, width = np.frombuffer(code[position + 5:position + 9], ">u2").tolist()
             return width, height

@@ -29,7 +29,8 @@ STEEP = 0.8               # cosine between the normal of a picture and an axis f
 LOCALIZER = "a localiser"
 CAPTURE = "a secondary capture, such as a screenshot or a scanned sheet"
 COLOURED = "a colour picture in a CT, MR or PET series: a screenshot or a map"
-KEEPABLE = (LOCALIZER, CAPTURE, COLOURED)  # what Reading.keep_localizers keeps
+MOSAIC = "a mosaic: all slices of a volume side by side"
+KEEPABLE = (LOCALIZER, CAPTURE, COLOURED, MOSAIC)  # what Reading.keep_localizers keeps
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 NO_PICTURES = {
     "1.2.840.10008.1.3.10": "a directory of files (DICOMDIR)", STORAGE + "11": "a presentation state",
@@ -43,7 +44,8 @@ KEYWORDS = (
     "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "ImagePositionPatient",
     "ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )
-NOBODY = re.compile(r"anon\w*|unknown|none|no[ _-]?(name|id)|removed|de-?identified|[x0*?-]*", re.IGNORECASE)
+NOBODY = re.compile(r"(anon(ymous|ymi[sz]ed)?|unknown|none|no[ _-]?(name|id)|removed|de-?identified|[x0*?-])*",
+                    re.IGNORECASE)  # what anonymizers write for everybody
 SCOUT = re.compile(r"locali[sz]er|scout|survey|3[- ]?plane", re.IGNORECASE)
 HEADS = frozenset(("HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK"))
 
@@ -137,6 +139,7 @@ def quiet_pydicom() -> Any:
     pydicom = require("pydicom", "dicom", "--source: DICOM files")
     require("pydicom.pixels", "dicom", "--source: DICOM files")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    warnings.filterwarnings("ignore", module=r"pydicom\.")  # of values that are converted later, when asked for
     return pydicom
 
 
@@ -168,6 +171,8 @@ def why_left_out(dataset: Any) -> str:
         return LOCALIZER
     if kind == STORAGE + "7" or kind.startswith(STORAGE + "7.") or "SCREEN" in types:
         return CAPTURE
+    if "MOSAIC" in types:
+        return MOSAIC
     scanned = text(dataset, "Modality").upper() in ("CT", "MR", "PT")
     colours = text(dataset, "PhotometricInterpretation").upper()
     return COLOURED if scanned and colours and not colours.startswith("MONOCHROME") else ""
@@ -265,6 +270,6 @@ def _series(dataset: Any, name: str) -> str:
 
 
 def _subject(dataset: Any) -> str | None:
-    """Not what anonymizers write for everybody."""
+    """The first of these that tells patients apart."""
     found = (text(dataset, keyword) for keyword in ("PatientID", "PatientName", "StudyInstanceUID"))
     return next((who for who in found if not NOBODY.fullmatch(who)), None)
