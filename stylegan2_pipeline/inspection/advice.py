@@ -11,14 +11,13 @@ from stylegan2_pipeline.conversion.options import Conversion, trainable
 from stylegan2_pipeline.conversion.scan import choose_channels
 from stylegan2_pipeline.conversion.words import sizes_text, used_side
 from stylegan2_pipeline.dataset import MIN_RESOLUTION
-from stylegan2_pipeline.inspection.facts import PATIENT, Facts
+from stylegan2_pipeline.inspection.facts import BORDERED, PATIENT, Facts, counted
 from stylegan2_pipeline.sources.labels import some
 
 MOST_SIDE = 1024
 LEAST_SUBJECTS = 5       # of fewer, none can be set aside well
 SMALL_FOREGROUND = 0.6   # of the picture: from there on it pays to cut the rest away
 EMPTY = 0.15             # images of volumes that show less are mostly the ends
-BORDERED = 0.6           # share of the images with an even border, from which on padding is not seen
 UNEVEN_CLASSES = 10
 FEW = 1000
 
@@ -61,7 +60,7 @@ def _crop(facts: Facts, asked: Conversion) -> Choice | None:
     shares = sorted((box[2] - box[0]) * (box[3] - box[1]) / (finding.size[0] * finding.size[1])
                     for finding in facts.good if (box := finding.box) is not None and not finding.flat)
     usual = statistics.median(shares) if shares else 1.0
-    if usual > SMALL_FOREGROUND or max(facts.edges.black, facts.edges.white) < BORDERED:
+    if usual > SMALL_FOREGROUND or not facts.even_borders:
         return None
     return Choice("--crop=foreground", f"What shows something fills {usual:.0%} of a usual picture; the rest is even "
                   f"background, which would only make it smaller.", {"crop": "foreground"})
@@ -102,8 +101,8 @@ def _resolution(facts: Facts, asked: Conversion) -> Choice:
     else:
         why = (f"The largest power of two, which training needs, that at least half of them reach"
                f"{f' (not above {MOST_SIDE})' if side == MOST_SIDE < half else ''}: their sides are {sides[0]} to "
-               f"{sides[-1]}, in the middle {half}.")
-        why += f" {smaller} smaller ones are enlarged, which adds no detail." if smaller else ""
+               f"{sides[-1]}, the median {half}.")
+        why += f" Those that are smaller ({smaller}) are enlarged, which adds no detail." if smaller else ""
     return Choice(f"--resolution={side}x{side}", why, {"width": side, "height": side})
 
 
@@ -112,7 +111,7 @@ def _filled(facts: Facts, asked: Conversion) -> Choice | None:
     empty = sum(finding.filled is not None and finding.filled < EMPTY for finding in facts.good)
     if asked.min_foreground or not volumes.sizes or volumes.unknown or not 0 < empty < len(facts.good) / 2:
         return None
-    return Choice(f"--min-foreground={EMPTY}", f"{empty} slices show next to nothing, as at the ends of volumes.",
+    return Choice(f"--min-foreground={EMPTY}", f"Slices that show next to nothing, as at the ends of volumes: {empty}.",
                   {"min_foreground": EMPTY})
 
 
@@ -166,10 +165,10 @@ def _duplicates(facts: Facts, asked: Conversion) -> Choice | None:
     same = facts.same
     if not same.exact and not same.near:
         return None
-    exact = f"{len(same.exact)} exact copies are left out" if same.exact else "No image has the pixels of another"
-    near = (f"; {same.nearly} that are nearly so stay, which --duplicates=drop-near leaves out: look at them first"
-            if same.nearly else "")
-    return Choice("--duplicates=auto", f"{exact}{near}.", {})
+    exact = f"Exact copies are left out ({len(same.exact)})" if same.exact else "No image has the pixels of another"
+    near = (f"; images nearly like another stay ({same.nearly}), which --duplicates=drop-near leaves out: look at them "
+            f"first" if same.nearly else "")
+    return Choice(f"--duplicates={asked.duplicates}", f"{exact}{near}.", {})
 
 
 CHOICES: tuple[Callable[[Facts, Conversion], Choice | None], ...] = (
@@ -196,14 +195,14 @@ def _about_files(facts: Facts) -> list[Remark]:
     found, all_files = [], len(facts.good) + len(facts.broken)
     if facts.broken:
         level = "bad" if len(facts.broken) > 0.1 * all_files else "watch"
-        found.append(Remark(level, f"{len(facts.broken)} of {all_files} images cannot be read.",
+        found.append(Remark(level, f"{len(facts.broken)} of {counted(all_files, 'image')} cannot be read.",
                             "A conversion leaves them out and names them; --strict stops it instead."))
     text, flat = facts.having("text"), facts.having("flat")
     if text:
-        found.append(Remark("watch", f"Text seems to be burned into {len(text)} images.",
-                            "Look at them below: networks learn to write, and text may say who somebody is."))
+        found.append(Remark("watch", f"Text seems to be burned into {counted(len(text), 'image')}.",
+                            "The report shows them: networks learn to write, and text may say who somebody is."))
     if flat:
-        found.append(Remark("watch", f"{len(flat)} images are of one colour everywhere "
+        found.append(Remark("watch", f"{counted(len(flat), 'image')} of one colour everywhere "
                                      f"({some([facts.names[i] for i in flat], 3)}).", "Take them out."))
     return found + [Remark("watch", problem) for problem in facts.problems]
 
@@ -212,24 +211,27 @@ def _about_copies(facts: Facts) -> list[Remark]:
     same, found = facts.same, []
     if same.other_class:
         what = "labels" if facts.classes else "folders"
-        found.append(Remark("bad", f"{len(same.other_class)} sets of images that show the same have different {what}.",
-                            "One of them is wrong, or the set was put together from others. See the copies below."))
+        found.append(Remark("bad", f"{counted(len(same.other_class), 'set')} of images that show the same, with "
+                                   f"different {what}.",
+                            "One of them is wrong, or the set was put together from others; the report shows them."))
     if same.other_group:
-        found.append(Remark("watch", f"{len(same.other_group)} sets of images that show the same are of different "
-                                     f"patients or groups.", "--holdout keeps them on one side; see the copies below."))
+        found.append(Remark("watch", f"{counted(len(same.other_group), 'set')} of images that show the same, of "
+                                     f"different patients or groups.", "--holdout keeps them on one side; the report shows "
+                            "them."))
     if same.exact:
-        found.append(Remark("watch", f"{len(same.exact)} images have the pixels of an earlier one.",
+        found.append(Remark("watch", f"{counted(len(same.exact), 'exact copy', 'exact copies')} of an earlier image.",
                             "A conversion leaves them out; --duplicates=keep keeps them."))
     if same.nearly:
-        found.append(Remark("watch", f"{same.nearly} images show nearly the same as an earlier one, mirrored or not.",
-                            "See the copies below; --duplicates=drop-near leaves them out."))
+        found.append(Remark("watch", f"{counted(same.nearly, 'image')} nearly the same as an earlier one, mirrored or "
+                                     f"not.",
+                            "The report shows them; --duplicates=drop-near leaves them out."))
     return found
 
 
 def _about_classes(facts: Facts) -> list[Remark]:
     found, classes = [], facts.classes or facts.folders
     if facts.classes and facts.classes.missing:
-        found.append(Remark("watch", f"{facts.classes.missing} of {len(facts.good)} images have no label.",
+        found.append(Remark("watch", f"{facts.classes.missing} of {counted(len(facts.good), 'image')} without a label.",
                             "--unlabelled=drop leaves them out, --unlabelled=class makes a class of them."))
     counts = [count for count in classes.counts.values() if count] if classes else []
     if len(counts) > 1 and max(counts) > UNEVEN_CLASSES * min(counts):
@@ -246,10 +248,10 @@ def _about_set(facts: Facts) -> list[Remark]:
     found, kinds = [], facts.kinds
     plain, coloured = kinds["gray"] + kinds["gray stored in colour"], kinds["colour"]
     if plain and coloured:
-        found.append(Remark("watch", f"{plain} images are gray and {coloured} are in colour.",
+        found.append(Remark("watch", f"Gray and colour: {counted(plain, 'gray image')} and {coloured} in colour.",
                             "A network learns to make both; --channels=1 makes all gray."))
     if facts.good and len(facts.good) < FEW:
-        found.append(Remark("watch", f"{len(facts.good)} images are few.",
+        found.append(Remark("watch", f"Only {counted(len(facts.good), 'image')}.",
                             "Begin from a trained network (train.py --resume) rather than from nothing."))
     if len(facts.sizes) > 1 and max(map(max, facts.sizes)) > 4 * min(map(min, facts.sizes)):
         found.append(Remark("watch", f"Sizes differ by more than four times ({sizes_text(facts.sizes, 3)}).",
@@ -279,8 +281,8 @@ def caveats(facts: Facts) -> list[str]:
         found.append(f"Near copies were sought among {facts.same.compared} of {len(facts.good)} images, evenly spread; "
                      f"exact ones among all.")
     if facts.same.within:
-        found.append(f"{facts.same.within} sets of slices of one volume look nearly the same, as neighbours do; they "
-                     f"are not listed.")
+        found.append(f"Sets of slices of one volume that look nearly the same, as neighbours do, are not listed: "
+                     f"{facts.same.within}.")
     if facts.volumes.sizes:
         found.append("Names of patients and headers of files are never written to archives or reports. Slices of whole "
                      "heads show faces all the same: have them removed before, where that matters.")

@@ -5,10 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from stylegan2_pipeline.conversion.copies import find_copies
 from stylegan2_pipeline.conversion.drawing import TEXT_REMARK
@@ -22,13 +20,14 @@ from stylegan2_pipeline.conversion.spool import Spool
 from stylegan2_pipeline.inspection.likeness import Edges, Sides, borders, sidedness
 from stylegan2_pipeline.report.pictures import spread
 from stylegan2_pipeline.sources.base import Source
-from stylegan2_pipeline.sources.labels import Labels, file_of, printable, top_folders
+from stylegan2_pipeline.sources.labels import Labels, printable, top_folders
 from stylegan2_pipeline.sources.registry import READERS
 from torch_utils.errors import UserError
 
 MOST_COMPARED = 30000  # pictures at 64 pixels, among which near copies are sought: 370 MB in colour
 MOST_CLASSES = 100     # more folders than this are no classes
 LEAST_IN_CLASS = 4     # images, on average: with fewer, folders are of patients or dates
+BORDERED = 0.6         # share of the images with an even border, from which on the set counts as such
 SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"))
 PATIENT = r"(?:patient|subject|subj?|case|pat|pid)[-_ ]?[0-9]+"  # parts of paths that may say whose an image is
 
@@ -118,10 +117,15 @@ class Facts:
 
     @cached_property
     def traits(self) -> list[Trait]:
-        return [trait for trait in _traits(self.good, self.names) if trait.positions]
+        return [trait for trait in _traits(self.good) if trait.positions]
 
     def having(self, key: str) -> list[int]:
         return next((trait.positions for trait in self.traits if trait.key == key), [])
+
+    @property
+    def even_borders(self) -> bool:
+        """Whether what the images show lies on an even background, most often."""
+        return max(self.edges.black, self.edges.white) >= BORDERED
 
     @property
     def formats(self) -> Counter[str]:
@@ -167,6 +171,11 @@ def gather(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Facts
         volumes=_sizes(volumes), groups=groups, in_names=_patients_in(names), same=same,
         windows=list(windows_of(scan, asked).values()), thumbs=thumbs, thumbs_of=of, edges=borders(thumbs),
         sides=sidedness(thumbs, [groups[position] for position in of]))
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """1 image, 2 images."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def windows_of(scan: Scan, asked: Conversion) -> dict[str | None, tuple[float, float]]:
@@ -281,19 +290,11 @@ def _kind(finding: Finding) -> str:
     return "colour" if finding.colour else "gray stored in colour"
 
 
-def misnamed(finding: Finding, name: str) -> bool:
-    """Whether the ending of the name belongs to another format of image."""
-    known = Image.registered_extensions()
-    expected = known.get(PurePosixPath(file_of(name)).suffix.lower())
-    return expected is not None and finding.format in known.values() and expected != finding.format
-
-
-def _traits(good: Sequence[Finding], names: Sequence[str]) -> list[Trait]:
+def _traits(good: Sequence[Finding]) -> list[Trait]:
     def trait(key: str, what: str, becomes: str, wanted: Callable[[Finding], bool]) -> Trait:
         return Trait(key, what, [position for position, finding in enumerate(good) if wanted(finding)], becomes)
 
     remarks = sorted({remark for finding in good for remark in finding.remarks} - {TEXT_REMARK})
-    ending = [position for position, finding in enumerate(good) if misnamed(finding, names[position])]
     return [
         trait("gray_in_colour", "Gray stored in colour", "one channel is kept if no image has colour",
               lambda finding: finding.channels > 1 and not finding.colour and not finding.transparent),
@@ -305,10 +306,9 @@ def _traits(good: Sequence[Finding], names: Sequence[str]) -> list[Trait]:
         trait("profile", "Colours of another profile", "turned into sRGB", lambda finding: finding.profile),
         trait("deep", "More than 8 bits", "a window of values becomes 0 to 255, see --window",
               lambda finding: finding.deep),
-        Trait("misnamed", "Named as another format than they are", ending, "read for what they are"),
         trait("flat", "Of one colour everywhere", "kept: they show nothing, and are better taken out",
               lambda finding: finding.flat),
-        trait("text", TEXT_REMARK, "kept: look at them below", lambda finding: TEXT_REMARK in finding.remarks),
+        trait("text", TEXT_REMARK, "kept; the report shows them", lambda finding: TEXT_REMARK in finding.remarks),
         *(trait(remark, remark, "", lambda finding, remark=remark: remark in finding.remarks)  # type: ignore[misc]
           for remark in remarks),
     ]

@@ -20,6 +20,7 @@ from stylegan2_pipeline.report.html import command, page, picture, table, text, 
 from stylegan2_pipeline.sources.labels import printable
 
 LISTED = 500       # names in a list of the page; the JSON report has all
+OPEN = 20          # a list up to this length is unfolded
 SIZES = 12
 PIXELS = 64        # images up to this size are enlarged with square pixels
 
@@ -74,7 +75,7 @@ def next_section(facts: Facts, advice: Advice | None) -> str:
     if advice is None:
         return ""
     why = table(["Option", "Why"], [(choice.option, choice.why) for choice in advice.choices], numbers=False,
-                kind="settings")
+                kind="options")
     return f"{command(advice.command)}{why}<h3>Left and right</h3><p>{text(mirror_words(facts))}</p>"
 
 
@@ -114,14 +115,14 @@ def same_section(facts: Facts, shown: Sheets) -> str:
     same = facts.same
     if not same.exact and not same.near:
         return ""
-    sets = "".join(f"<h3>{text(words)}</h3>{_cells(cells)}" for words, cells in shown.same)
+    sets = "".join(f"<div><h3>{text(words)}</h3>{_cells(cells)}</div>" for words, cells in shown.same)
     exact = _names(f"Exact copies: {len(same.exact)}", [f"{facts.names[copy]} = {facts.names[first]}"
                                                         for copy, first in same.exact])
     near = _names(f"Sets that show the same: {len(same.near)}", [" = ".join(facts.names[i] for i in members)
                                                                  for members in same.near])
     note = (f'<p class="note">{len(shown.same)} of {len(same.near)} sets, those that trouble most first.</p>'
             if len(same.near) > len(shown.same) else "")
-    return f"<p>{text(copies_words(facts))}.</p>{note}{sets}{exact}{near}"
+    return f'<p>{text(copies_words(facts))}.</p>{note}<div class="runs">{sets}</div>{exact}{near}'
 
 
 def odd_section(shown: Sheets) -> str:
@@ -133,7 +134,8 @@ def odd_section(shown: Sheets) -> str:
 def classes_section(facts: Facts, shown: Sheets) -> str:
     def counted(classes: Classes) -> str:
         rows = list(classes.counts.items())[:LISTED]
-        return f"<p>{text(classes_words(classes))}</p>{table(['Class', 'Images'], rows)}"
+        words = f"<p>{text(classes_words(classes))}</p>" if classes.vectors or classes.missing else ""
+        return f"{words}{table(['Class', 'Images'], rows)}"
 
     if facts.classes:
         return counted(facts.classes)
@@ -164,14 +166,19 @@ def _cells(cells: Sequence[Cell]) -> str:
 
 
 def _reasons(pairs: Sequence[tuple[str, str]]) -> str:
-    return "".join(_names(f"{reason}: {len(names)}", names, len(names) <= 20)
-                   for reason, names in by_reason(pairs).items())
+    if not pairs:
+        return ""
+    counts = table(["Reason", "Images"], [(reason, len(names)) for reason, names in by_reason(pairs).items()])
+    listed = table(["File", "Reason"], pairs[:LISTED], numbers=False, kind="settings")
+    more = f"<p>And {len(pairs) - LISTED} more, which the JSON report names.</p>" if len(pairs) > LISTED else ""
+    unfolded = " open" if len(pairs) <= OPEN else ""
+    return f"{counts}<details{unfolded}><summary>Each of them</summary>{listed}{more}</details>"
 
 
-def _names(heading: str, names: Sequence[str], unfolded: bool = False) -> str:
+def _names(heading: str, names: Sequence[str]) -> str:
     more = [f"and {len(names) - LISTED} more, which the JSON report names"] if len(names) > LISTED else []
     items = "".join(f"<li>{text(name)}</li>" for name in [*names[:LISTED], *more])
-    return (f'<details{" open" if unfolded else ""}><summary>{text(heading)}</summary><ul class="caveats">{items}</ul>'
+    return (f'<details><summary>{text(heading)}</summary><ul class="caveats">{items}</ul>'
             f'</details>') if names else ""
 
 

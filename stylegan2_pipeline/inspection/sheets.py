@@ -65,11 +65,16 @@ def choose(facts: Facts) -> Chosen:
     first = [*same.other_class, *(members for members in same.other_group if members not in same.other_class)]
     sets = [*first, *(members for members in same.near if members not in first)]
     odd = [facts.thumbs_of[place] for place in oddest(facts.thumbs, ODD + len(flat))] if count > 2 * ODD else []
-    by_size = sorted(range(count), key=lambda position: facts.good[position].size[0] * facts.good[position].size[1])
-    smallest = by_size[:SMALLEST] if len(facts.sizes) > 1 and count > SMALLEST else []
+    by_size = sorted(range(count), key=lambda position: _area(facts, position))
+    usual = _area(facts, by_size[count // 2]) if by_size else 0
+    smallest = [position for position in by_size[:SMALLEST] if _area(facts, position) < usual]
     return Chosen(spread(range(count), CONTACT), spread(range(count), AVERAGED),
                   [members[:IN_SET] for members in sets[:SETS]], spread(facts.having("text"), SUSPECTS),
                   [position for position in odd if position not in flat][:ODD], smallest)
+
+
+def _area(facts: Facts, position: int) -> int:
+    return facts.good[position].size[0] * facts.good[position].size[1]
 
 
 def sheets(facts: Facts, chosen: Chosen, small: Previews) -> Sheets:
@@ -135,11 +140,11 @@ def class_means(facts: Facts) -> list[Cell]:
 def kind_means(facts: Facts) -> list[Cell]:
     if len(facts.thumbs) < LEAST_KINDS:
         return []
-    found = kinds(facts.thumbs, KINDS)
+    found = [members for members in kinds(facts.thumbs, KINDS) if len(members) > 1]
     if len(found) < 2:
         return []
     return [Cell(_mean(facts.thumbs[members], "Mean of images that look alike"),
-                 f"{len(members) / len(facts.thumbs):.1%}, {len(members)} images") for members in found]
+                 f"{len(members)} images, {len(members) / len(facts.thumbs):.0%}") for members in found]
 
 
 def _mean(thumbs: np.ndarray, alt: str) -> Picture:

@@ -1,11 +1,12 @@
 """An inspection as text: short on the terminal, with all names in a file."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
 from stylegan2_pipeline.conversion.words import counts_text, sizes_text
 from stylegan2_pipeline.inspection.advice import Advice, Remark, caveats, mirror_words
-from stylegan2_pipeline.inspection.facts import Classes, Facts, Groups
+from stylegan2_pipeline.inspection.facts import Classes, Facts, Groups, counted
 from stylegan2_pipeline.report.charts import short
 from stylegan2_pipeline.sources.labels import printable, some
 
@@ -17,7 +18,7 @@ NAMES = 3
 def lines_of(facts: Facts, advice: Advice | None, found: Sequence[Remark], done: Sequence[str] = (),
              full: bool = False) -> list[str]:
     """done: what a conversion did, in place of advice; full: with the names of all images that are spoken of."""
-    lines = [f"{printable(facts.path)}: {len(facts.good)} images, read as {facts.kind}"]
+    lines = [f"{printable(facts.path)}: {counted(len(facts.good), 'image')}, read as {facts.kind}"]
     lines += table_lines(rows(facts, full))
     lines += ["", *wrapped(facts.notes, "  ")] if facts.notes else []
     lines += ["", "What to look at:"]
@@ -55,10 +56,10 @@ def rows(facts: Facts, full: bool = False) -> list[tuple[str, str]]:
 
 
 def by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Names by the reason; reasons that differ for each file stay apart."""
+    """Names by the reason, without what is in brackets at its end, such as a count of bytes."""
     found: dict[str, list[str]] = {}
     for name, reason in pairs:
-        found.setdefault(reason, []).append(name)
+        found.setdefault(re.sub(r" \([^()]*\)$", "", reason), []).append(name)
     return found
 
 
@@ -82,7 +83,7 @@ def classes_words(classes: Classes, most: int = 12) -> str:
 def groups_words(groups: Groups) -> str:
     sizes = groups.sizes
     unknown = f"; {groups.unknown} images of none" if groups.unknown else ""
-    return (f"{len(sizes)}, with {sizes[0]} to {sizes[-1]} images, in the middle {sizes[len(sizes) // 2]}{unknown}"
+    return (f"{len(sizes)}, with {sizes[0]} to {sizes[-1]} images, the median {sizes[len(sizes) // 2]}{unknown}"
             if sizes[0] != sizes[-1] else f"{len(sizes)}, with {sizes[0]} images each{unknown}")
 
 
@@ -95,9 +96,11 @@ def window_words(windows: Sequence[tuple[float, float]]) -> str:
 
 
 def foreground_words(facts: Facts) -> str:
+    """Where the background is even; elsewhere that is hard to tell from what it is the background of."""
     filled = sorted(finding.filled for finding in facts.good if finding.filled is not None)
-    return (f"{filled[0]:.0%} to {filled[-1]:.0%} of an image shows something, in the middle "
-            f"{filled[len(filled) // 2]:.0%}") if filled else ""
+    if not filled or not (facts.even_borders or facts.volumes.sizes):
+        return ""
+    return f"{filled[0]:.0%} to {filled[-1]:.0%} of an image, the median {filled[len(filled) // 2]:.0%}"
 
 
 def details(facts: Facts) -> list[str]:
