@@ -1,6 +1,6 @@
 """`python -m benchmarks.dataset_tool`: making an archive, against a plain loop over Pillow and zipfile.
 
-torch is imported where it is measured: the processes that the tool starts import this module.
+What loads torch is imported where it is used: the processes that the tool starts import this module.
 """
 
 import functools
@@ -21,7 +21,6 @@ import numpy as np
 from PIL import Image
 
 from stylegan2_pipeline.archive import Archive, ArchiveWriter, pixel_digest
-from stylegan2_pipeline.conversion.convert import convert
 from stylegan2_pipeline.conversion.options import Conversion
 from stylegan2_pipeline.conversion.resize import FILTERS
 from stylegan2_pipeline.conversion.scan import examined
@@ -135,6 +134,7 @@ def by_plain_loop(photos: Photos, dest: Path) -> None:
 
 
 def by_tool(photos: Photos, workers: int, dest: Path) -> None:
+    from stylegan2_pipeline.conversion.convert import convert
     convert(Conversion(photos.folder, dest, width=photos.side, height=photos.side, transform="center-crop",
                        resize_filter=photos.resize_filter, workers=workers), say=lambda line: None)
 
