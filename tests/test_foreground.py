@@ -100,3 +100,4 @@ def test_roomy_boxes_are_moved_rather_than_cut():
     assert roomy((0, 10, 20, 90), (100, 100)) == (0, 7, 86, 93)
     assert roomy((40, 10, 60, 90), (100, 100)) == (7, 7, 93, 93)
     assert roomy((0, 0, 100, 50), (100, 50)) == (0, 0, 100, 50)  # nothing around it to take
+    assert roomy((60, 10, 90, 20), (50, 80)) == (0, 0, 50, 80)   # of a larger page of the same file

@@ -28,8 +28,11 @@ def foreground(pixels: np.ndarray) -> tuple[Box | None, float]:
 def roomy(box: Box, size: tuple[int, int], shape: tuple[int, int] = (1, 1)) -> Box:
     """A box inside a picture of `size` (width, height) with a margin, as near to the proportions `shape` as can be.
 
-    It reaches into the surroundings rather than leave pixels of the box out, and is moved rather than cut.
+    It reaches into the surroundings rather than leave pixels of the box out, and is moved rather than cut. A box that
+    lies not inside, of a volume whose other pictures are larger, gives the whole picture.
     """
+    if box[2] > size[0] or box[3] > size[1]:
+        return 0, 0, *size
     margin = round(MARGIN * max(box[2] - box[0], box[3] - box[1]))
     left, top, right, bottom = (max(0, box[0] - margin), max(0, box[1] - margin),
                                 min(size[0], box[2] + margin), min(size[1], box[3] + margin))
