@@ -85,7 +85,8 @@ class MatlabSlices(Source):
         return digest([(name, *self.tree.stamp(name)) for name in self.tree.files])
 
     def notes(self) -> list[str]:
-        return [*self.tree.notes(), "Each slice has a window of its own, because each comes with a scale of its own."]
+        return [*self.tree.notes(), "Each slice has a window of its own, because each comes with a scale of its own. "
+                                    "Left and right are as the set has them; it does not say which they are."]
 
     def left_out(self) -> list[tuple[str, str]]:
         return self._left_out

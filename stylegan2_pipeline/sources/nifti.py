@@ -151,8 +151,8 @@ class Nifti(Source):
                    if isinstance(header, Header) and not header.known]
         notes = []
         if unknown:
-            notes.append(f"{len(unknown)} of {len(known)} volumes do not say how they lie ({some(unknown)}): their left "
-                         f"and right, and even which way is up, are guesses.")
+            notes.append(f"{len(unknown)} of {len(known)} volumes do not say how they lie ({some(unknown)}): their "
+                         f"left and right, and even which way is up, are guesses.")
         if uneven:
             notes.append(f"The slices of {len(uneven)} of {len(known)} volumes have pixels that are not square, up to "
                          f"{max(uneven):.1f} times as long as wide; they are enlarged along that side.")
