@@ -108,20 +108,20 @@ class Reel:
         if is_heif(data) and not heif_reader():
             raise BrokenImage("HEIC, which needs the package pillow-heif: pip install '.[heic]'")
         if Image.MAX_IMAGE_PIXELS is not None:  # Pillow itself refuses twice as much
-            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels // 2 + 1)
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
         self._max_pixels = max_pixels
-        with _reasons(data):
+        with _reasons(max_pixels, data):
             self._image = Image.open(io.BytesIO(data), formats=readable())
             self._first = self._image.tell()  # the main one; in HEIC it need not be the first
 
     def header(self) -> Header:
-        with _reasons():
+        with _reasons(self._max_pixels):
             width, height = self._image.size
             return Header(_channels(self._image), height, width, self._image.mode in DEEP_MODES)
 
     def frames(self) -> list[int]:
         """Numbers of the frames that are pictures of their own, without the smaller copies and masks of a TIFF."""
-        with _reasons():
+        with _reasons(self._max_pixels):
             image, count = self._image, self._count()
             if image.format != "TIFF":
                 return list(range(count))
@@ -133,7 +133,7 @@ class Reel:
             return numbers or [0]
 
     def decode(self, frame: int = 0) -> Decoded:
-        with _reasons():
+        with _reasons(self._max_pixels):
             _check_size(self._image, self._max_pixels)
             if frame and (count := self._count()) > 1:
                 if frame >= count:
@@ -157,7 +157,7 @@ class Reel:
 
 
 @contextlib.contextmanager
-def _reasons(data: bytes = b"") -> Iterator[None]:
+def _reasons(most: int, data: bytes = b"") -> Iterator[None]:
     """Whatever Pillow raises (OSError, SyntaxError, ValueError, struct.error, zlib.error and more) as BrokenImage."""
     try:
         yield
@@ -165,8 +165,8 @@ def _reasons(data: bytes = b"") -> Iterator[None]:
         raise
     except UnidentifiedImageError:
         raise BrokenImage(what_it_is_instead(data)) from None
-    except Image.DecompressionBombError as error:
-        raise BrokenImage(f"too large: {error}") from None
+    except Image.DecompressionBombError:
+        raise BrokenImage(f"too large: more than {most / 10 ** 6:g} megapixels") from None
     except Exception as error:
         raise BrokenImage(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 

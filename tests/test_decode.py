@@ -377,5 +377,6 @@ def test_heic_without_its_package(monkeypatch):
 def test_a_limit_that_the_user_raises(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     data = saved(np.zeros((60, 60), np.uint8))
-    assert "too large: Image size (3600 pixels)" in reason(data, max_pixels=500)
+    assert reason(data, max_pixels=500) == "too large: more than 0.0005 megapixels"
+    assert reason(data, max_pixels=3599) == "too large: 60x60 is more than 0.003599 megapixels"
     assert decode_image(data, max_pixels=3600).pixels.shape == (60, 60, 1)
