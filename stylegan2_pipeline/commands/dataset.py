@@ -32,8 +32,8 @@ SOURCE = [
 ]
 LABELS = [
     click.option("--labels", metavar="HOW", default="auto",
-                 help="Classes: auto (what the source says), folders, none, FILE.csv, column:NAME[,NAME...] of --table, "
-                      "or regex:PATTERN on the path, whose first group is the class."),
+                 help="Classes: auto (what the source says), folders, none, FILE.csv, column:NAME[,NAME...] of "
+                      "--table, or regex:PATTERN on the path, whose first group is the class."),
     click.option("--table", metavar="CSV", type=PATH, help="A row an image: its file, and columns for --labels and "
                                                            "--group-by."),
     click.option("--unlabelled", type=click.Choice(["error", "drop", "class"]), default="error",
@@ -56,8 +56,8 @@ PICTURES = [
     click.option("--height", metavar="INT", type=click.IntRange(1, 16384), help="See --width."),
     click.option("--transform", type=click.Choice(["center-crop", "center-crop-wide", "pad", "pad-only", "stretch"]),
                  help="How images become square: cut to the middle; cut to WxH and put on a black square; resized and "
-                      "surrounded by borders; surrounded without being enlarged; distorted.  [default: none, for images that "
-                      "are square]"),
+                      "surrounded by borders; surrounded without being enlarged; distorted.  [default: none, for "
+                      "images that are square]"),
     click.option("--crop", type=click.Choice(["none", "foreground"]), default="none",
                  help="foreground: cut away the even background first, one box for all slices of a volume."),
     click.option("--min-foreground", metavar="SHARE", type=click.FloatRange(0, 1), default=0.0,

@@ -16,10 +16,12 @@ from stylegan2_pipeline.conversion.drawing import Bench
 from stylegan2_pipeline.conversion.options import Conversion, check_options
 from stylegan2_pipeline.conversion.passes import draw_rest, run_scan
 from stylegan2_pipeline.conversion.plan import Plan, decide
+from stylegan2_pipeline.conversion.resize import prepare
 from stylegan2_pipeline.conversion.scan import Drawn, Scan
 from stylegan2_pipeline.conversion.spool import Journal, Spool
 from stylegan2_pipeline.conversion.words import archive_bytes, report_scan, summary
 from stylegan2_pipeline.encode import ending
+from stylegan2_pipeline.inspection.write import conversion_reports
 from stylegan2_pipeline.parallel import WorkerPool
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.base import Source
@@ -50,13 +52,16 @@ def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
             raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.notes())}".rstrip())
         check_space(asked, len(source.names), archive_bytes(draft.width or 1, draft.channels or 1)
                     if asked.encoding() == replace(asked.encoding(), format="png", level=0) else 1)
+        prepare(lambda line: click.echo(line, err=True))
         with work_on(asked, source) as (journal, spool), workers_for(asked, source, spool) as pool:
             scan = run_scan(pool, source, spool, journal, asked.max_images, asked.min_foreground)
             report_broken(scan, source, asked)
             plan = decide(scan, source, asked, spool)
             for line in report_scan(scan, source, plan):
                 say(line)
-            write(asked, source, plan, spool, draw_rest(pool, source, plan, journal, spool))
+            drawn = draw_rest(pool, source, plan, journal, spool)
+            write(asked, source, plan, spool, drawn)
+            conversion_reports(scan, source, plan, asked, spool, drawn)
         for line in summary(scan, source, plan, asked):
             say(line)
 
@@ -121,10 +126,12 @@ def write(asked: Conversion, source: Source, plan: Plan, spool: Spool, drawn: di
     check_room(asked.dest, sum(one.piece.size for one in drawn.values()))
     class_names = plan.labels.class_names if plan.labels else None
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(ArchiveWriter(
-            path, class_names, flag, ending=ending(asked.encoding()),
-            record=holdout_record(asked, plan), folder=spool.folder if path.absolute().parent == spool.folder.absolute().parent else None))
-            for path, flag in destinations(asked)]
+        writers = []
+        for path, flag in destinations(asked):
+            beside = path.absolute().parent == spool.folder.absolute().parent
+            writers.append(stack.enter_context(ArchiveWriter(
+                path, class_names, flag, ending=ending(asked.encoding()), folder=spool.folder if beside else None,
+                record=holdout_record(asked, plan))))
         for number, finding in enumerate(progress(plan.kept, len(plan.kept), "Writing")):
             one = drawn[finding.index]
             group = plan.groups[number] if plan.groups is not None else None

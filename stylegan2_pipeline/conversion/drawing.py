@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stylegan2_pipeline.archive import pixel_digest
+from stylegan2_pipeline.conversion.burned_in import text_like
 from stylegan2_pipeline.conversion.foreground import Box, foreground
 from stylegan2_pipeline.conversion.scan import Drawn, Finding, examined
 from stylegan2_pipeline.conversion.spool import Spool
@@ -96,10 +97,8 @@ def _examine(bench: Bench, index: int) -> Finding:
     if bench.foreground:
         box, filled = foreground(image.pixels)
         finding = replace(finding, box=box, filled=filled)
-    if bench.text:
-        from stylegan2_pipeline.conversion.burned_in import text_like
-        if text_like(_visible(image)):
-            finding = replace(finding, remarks=(*finding.remarks, TEXT_REMARK))
+    if bench.text and text_like(_visible(image)):
+        finding = replace(finding, remarks=(*finding.remarks, TEXT_REMARK))
     finding = replace(finding, details=bench.spool.put(details.to_bytes()))
     task = early_task(bench.draft, finding, bench.source.volume(index))
     return replace(finding, drawn=_draw(bench, task, image)) if task else finding
