@@ -47,7 +47,7 @@ def recommend(facts: Facts, asked: Conversion) -> Advice | None:
     """None where no image can be used."""
     if not facts.good:
         return None
-    proposal, choices = replace(asked, report=(), workers=None), []
+    proposal, choices = replace(asked, report=(), workers=None, max_images=None), []
     for choose in CHOICES:
         choice = choose(facts, proposal)
         if choice is not None:
@@ -57,8 +57,8 @@ def recommend(facts: Facts, asked: Conversion) -> Advice | None:
 
 
 def _crop(facts: Facts, asked: Conversion) -> Choice | None:
-    shares = sorted((box[2] - box[0]) * (box[3] - box[1]) / (finding.size[0] * finding.size[1])
-                    for finding in facts.good if (box := finding.box) is not None and not finding.flat)
+    shares = [(box[2] - box[0]) * (box[3] - box[1]) / (finding.size[0] * finding.size[1])
+              for finding, box in zip(facts.good, facts.boxes, strict=True) if box and not finding.flat]
     usual = statistics.median(shares) if shares else 1.0
     if usual > SMALL_FOREGROUND or not facts.even_borders:
         return None
@@ -91,7 +91,8 @@ def _transform(facts: Facts, asked: Conversion) -> Choice | None:
 def _resolution(facts: Facts, asked: Conversion) -> Choice:
     sides = sorted(used_side(finding, asked.transform) for finding in facts.good)
     if asked.crop != "none":
-        boxes = [roomy(finding.box, finding.size) if finding.box else (0, 0, *finding.size) for finding in facts.good]
+        boxes = [roomy(box, finding.size) if box else (0, 0, *finding.size)
+                 for finding, box in zip(facts.good, facts.boxes, strict=True)]
         sides = sorted(max(right - left, bottom - top) for left, top, right, bottom in boxes)
     half = sides[len(sides) // 2]
     side = max(MIN_RESOLUTION, min(MOST_SIDE, 1 << (half.bit_length() - 1)))
@@ -100,10 +101,15 @@ def _resolution(facts: Facts, asked: Conversion) -> Choice:
         why = "As they all are; nothing is resized."
     else:
         why = (f"The largest power of two, which training needs, that at least half of them reach"
-               f"{f' (not above {MOST_SIDE})' if side == MOST_SIDE < half else ''}: their sides are {sides[0]} to "
-               f"{sides[-1]}, the median {half}.")
+               f"{f' (not above {MOST_SIDE})' if side == MOST_SIDE < half else ''}: {_range(sides)}.")
         why += f" Those that are smaller ({smaller}) are enlarged, which adds no detail." if smaller else ""
     return Choice(f"--resolution={side}x{side}", why, {"width": side, "height": side})
+
+
+def _range(sides: list[int]) -> str:
+    if sides[0] == sides[-1]:
+        return f"their sides are {sides[0]}"
+    return f"their sides are {sides[0]} to {sides[-1]}, the median {sides[len(sides) // 2]}"
 
 
 def _filled(facts: Facts, asked: Conversion) -> Choice | None:
@@ -172,7 +178,7 @@ def _duplicates(facts: Facts, asked: Conversion) -> Choice | None:
 
 
 CHOICES: tuple[Callable[[Facts, Conversion], Choice | None], ...] = (
-    _crop, _transform, _resolution, _filled, _channels, _window, _labels, _duplicates, _holdout)
+    _filled, _crop, _transform, _resolution, _channels, _window, _labels, _duplicates, _holdout)
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,8 @@ def _about_files(facts: Facts) -> list[Remark]:
                             "The report shows them: networks learn to write, and text may say who somebody is."))
     if flat:
         found.append(Remark("watch", f"{counted(len(flat), 'image')} of one colour everywhere "
-                                     f"({some([facts.names[i] for i in flat], 3)}).", "Take them out."))
+                                     f"({some([facts.names[i] for i in flat], 3)}).",
+                            "--min-foreground leaves such slices out." if facts.volumes.sizes else "Take them out."))
     return found + [Remark("watch", problem) for problem in facts.problems]
 
 
@@ -216,8 +223,8 @@ def _about_copies(facts: Facts) -> list[Remark]:
                             "One of them is wrong, or the set was put together from others; the report shows them."))
     if same.other_group:
         found.append(Remark("watch", f"{counted(len(same.other_group), 'set')} of images that show the same, of "
-                                     f"different patients or groups.", "--holdout keeps them on one side; the report shows "
-                            "them."))
+                                     f"different patients or groups.",
+                            "--holdout keeps them on one side; the report shows them."))
     if same.exact:
         found.append(Remark("watch", f"{counted(len(same.exact), 'exact copy', 'exact copies')} of an earlier image.",
                             "A conversion leaves them out; --duplicates=keep keeps them."))
@@ -263,7 +270,8 @@ def mirror_words(facts: Facts) -> str:
     """Whether to train on mirrored images as well."""
     sides = facts.sides
     if sides is None:
-        return "Too few images to tell whether left and right differ; where they do not, train.py --mirror=1 is right."
+        return ("Too few images, or patients, to tell whether left and right differ; where they do not, train.py "
+                "--mirror=1 is right.")
     if sides.sided:
         return (f"Left and right differ: {sides.share:.0%} of the difference between the halves is the same in all "
                 f"images. Train without --mirror=1, else networks make mirrored ones too.")
@@ -277,6 +285,8 @@ def caveats(facts: Facts) -> list[str]:
     """What these figures stand on."""
     found = ["Copies are sought at 64 pixels, mirrored or not, but not shifted, turned or cut to a part; burned-in "
              "text is a suspicion, by its look alone."]
+    if facts.unseen:
+        found.insert(0, f"Not all was looked at: {counted(facts.unseen, 'image')} more.")
     if facts.same.compared < len(facts.good):
         found.append(f"Near copies were sought among {facts.same.compared} of {len(facts.good)} images, evenly spread; "
                      f"exact ones among all.")

@@ -10,6 +10,7 @@ import numpy as np
 
 from stylegan2_pipeline.conversion.copies import find_copies
 from stylegan2_pipeline.conversion.drawing import TEXT_REMARK
+from stylegan2_pipeline.conversion.foreground import Box
 from stylegan2_pipeline.conversion.grouping import groups_of
 from stylegan2_pipeline.conversion.labelling import choose_labels
 from stylegan2_pipeline.conversion.options import Conversion
@@ -89,8 +90,10 @@ class Facts:
     """good: what can be used, in order; names: theirs, safe to print; broken, left_out: (name, reason).
 
     classes: what the source or --labels says; folders: what --labels=folders, or a pattern on the path, would make of
-    the names where that says nothing; groups: a number an image, equal for those of one subject or volume. windows:
-    values of deep images that become 0 and 255, one pair a volume. problems: what could not be found out.
+    the names where that says nothing; groups: a number an image, equal for those of one subject or volume; boxes: of
+    the foreground of each, or of its volume. windows: values of deep images that become 0 and 255, one pair a volume.
+    in_names: how many patients the names seem to tell; unseen: images that were not looked at; problems: what could
+    not be found out. thumbs: uint8 [N,64,64,C], of the images at the positions thumbs_of.
     """
 
     path: str
@@ -107,7 +110,9 @@ class Facts:
     subjects: Groups
     volumes: Groups
     groups: list[int]
+    boxes: list[Box | None]
     in_names: int
+    unseen: int
     same: Same
     windows: list[tuple[float, float]]
     thumbs: np.ndarray
@@ -160,7 +165,9 @@ def gather(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Facts
     groups = group_numbers(groups_of(asked.group_by, source, indices, asked.table)) if good else []
     of = spread(range(len(good)), MOST_COMPARED)
     thumbs = thumbnails([good[position] for position in of], spool) if good else np.zeros([0, 64, 64, 1], np.uint8)
-    folders, splits = (None, []) if classes else folder_classes(source.names, indices)
+    known = groups if asked.group_by or any(subjects) or any(volumes) else None
+    folders, splits = (None, []) if classes else folder_classes(source.names, indices, known)
+    boxes = [scan.boxes.get(volume) if volume else finding.box for finding, volume in zip(good, volumes, strict=True)]
     passed = [(source.names[finding.index], reason) for finding, reason in scan.passed]
     same = _same(good, thumbs, of, (classes or folders), groups if asked.group_by or any(subjects) else None, volumes)
     return Facts(
@@ -168,7 +175,8 @@ def gather(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Facts
         broken=[(printable(source.names[finding.index]), finding.error or "") for finding in scan.broken],
         left_out=[(printable(name), reason) for name, reason in [*source.left_out(), *passed]], notes=source.notes(),
         problems=problems, classes=classes, folders=folders, splits=splits, subjects=_sizes(subjects),
-        volumes=_sizes(volumes), groups=groups, in_names=_patients_in(names), same=same,
+        volumes=_sizes(volumes), groups=groups, boxes=boxes, in_names=_patients_in(names),
+        unseen=len(source.names) - len(good) - len(scan.broken) - len(scan.passed), same=same,
         windows=list(windows_of(scan, asked).values()), thumbs=thumbs, thumbs_of=of, edges=borders(thumbs),
         sides=sidedness(thumbs, [groups[position] for position in of]))
 
@@ -207,9 +215,10 @@ def classes_of(labels: Labels, count: int, asked: str = "auto") -> Classes:
     return Classes(counts, numbers, 0, count - len(known), asked)
 
 
-def folder_classes(names: Sequence[str], indices: Sequence[int]) -> tuple[Classes | None, list[str]]:
+def folder_classes(names: Sequence[str], indices: Sequence[int],
+                   groups: Sequence[int] | None = None) -> tuple[Classes | None, list[str]]:
     """Folders that may be classes; and those among the top folders that are named like splits, inside which classes
-    are sought then."""
+    are sought then. groups: a number an image, where they are known: folders of one group each are no classes."""
     tops = top_folders(names)
     splits = sorted({top for top in tops if top is not None and top.lower() in SPLITS})
     asked, found = "folders", [tops[index] for index in indices]
@@ -219,7 +228,9 @@ def folder_classes(names: Sequence[str], indices: Sequence[int]) -> tuple[Classe
         found = [one[1] if one else None for one in match]
     counts = Counter(found)
     few = not counts or min(counts.values()) < 2 or len(found) < LEAST_IN_CLASS * len(counts)
-    if None in counts or few or not 2 <= len(counts) <= MOST_CLASSES:
+    people = all(re.search(PATIENT, folder, re.IGNORECASE) for folder in counts if folder is not None)
+    of_groups = groups is not None and len(set(zip(groups, found, strict=True))) < 2 * len(counts)
+    if None in counts or few or people or of_groups or not 2 <= len(counts) <= MOST_CLASSES:
         return None, splits
     classes = sorted(folder for folder in counts if folder is not None)
     number = {folder: place for place, folder in enumerate(classes)}
