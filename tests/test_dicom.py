@@ -301,6 +301,8 @@ BROKEN = {
     "junk.dcm": (lambda: bytes(128) + b"DICM" + b"\xFF" * 300, "holds no picture|damaged"),
     "half.dcm": (lambda: as_bytes(dicoms.dataset(PIXELS))[:-100], "less than expected"),
     "many.dcm": (lambda: as_bytes(dicoms.dataset(PIXELS, NumberOfFrames=2_000_000)), "claims 2000000 frames"),
+    "more.dcm": (lambda: as_bytes(dicoms.dataset(PIXELS, NumberOfFrames=9)), "claims 9 frames"),
+    "coded.dcm": (lambda: as_bytes(dicoms.coded([b"x" * 500], RLELossless, PIXELS, NumberOfFrames=99)), "claims 99"),
 }
 
 

@@ -22,6 +22,7 @@ from stylegan2_pipeline.sources.trees import Tree
 FIRST_READ = 2 ** 18      # bytes; most headers fit, and longer ones are read in steps of 16 times as much
 MAX_INFLATED = 2 ** 29    # bytes that a file of the deflated syntax may grow to
 DEFLATED, EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1"
+COMPRESSED = ("1.2.840.10008.1.2.4", "1.2.840.10008.1.2.5")  # JPEG and its kin; RLE
 PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # float, double and integer pixel data
 VIEWS = ("sagittal", "coronal", "axial")  # across the patient's x, y, z
 STEEP = 0.8               # cosine between the normal of a picture and an axis from which on it counts as that view
@@ -79,8 +80,9 @@ def read_file_header(tree: Tree, name: str, keep: bool = False) -> FileHeader:
         if reason and not (keep and reason in KEEPABLE):
             return FileHeader(name, left_out=reason)
         frames = count_frames(dataset, tree.stamp(name)[0])
-        return FileHeader(name, _series(dataset, name), _subject(dataset), _whole(dataset, "InstanceNumber", 0),
-                          tuple(plane(dataset, frame) for frame in range(frames)),
+        own = frames if value(dataset, "PerFrameFunctionalGroupsSequence") else 1
+        planes = tuple(plane(dataset, frame) for frame in range(own)) * (frames // own)
+        return FileHeader(name, _series(dataset, name), _subject(dataset), _whole(dataset, "InstanceNumber", 0), planes,
                           text(dataset, "BodyPartExamined").upper() in HEADS)
     except BrokenImage as error:
         return FileHeader(name, error=str(error))
@@ -184,9 +186,20 @@ def count_frames(dataset: Any, size: int) -> int:
     if rows < 1 or columns < 1:
         raise BrokenImage("holds no picture, or is cut short before it")
     frames = max(1, _whole(dataset, "NumberOfFrames", 1))
-    if frames > max(1, size):  # the shortest frame in use, of one colour, takes several bytes even when compressed
+    if frames > max(1, size // _least_bytes(dataset, rows * columns)):
         raise BrokenImage(f"claims {frames} frames, which do not fit into {size} bytes")
     return frames
+
+
+def _least_bytes(dataset: Any, pixels: int) -> int:
+    """That a frame takes in the file, at the least."""
+    syntax = text(getattr(dataset, "file_meta", {}), "TransferSyntaxUID")
+    if syntax == DEFLATED.decode():
+        return 1
+    if syntax.startswith(COMPRESSED):
+        return 64  # headers of JPEG and RLE alone are longer
+    bits = pixels * _whole(dataset, "SamplesPerPixel", 1) * _whole(dataset, "BitsAllocated", 8)
+    return max(1, bits // 12)  # two thirds: colours may be stored for every other pixel only
 
 
 def plane(dataset: Any, frame: int) -> Plane:
