@@ -16,7 +16,7 @@ from PIL import Image
 
 from stylegan2_pipeline.decode import BrokenImage
 from stylegan2_pipeline.sources.base import Reading
-from stylegan2_pipeline.sources.nifti import is_label_name, sequence_of, subject_of
+from stylegan2_pipeline.sources.nifti_names import is_label_name, sequence_of, subject_of
 from stylegan2_pipeline.sources.registry import open_source, open_tree, recognized
 from torch_utils.errors import UserError
 

@@ -5,10 +5,8 @@ store theirs: the patient's left is on the right of axial and coronal slices, th
 the front, or the top, is up. Nothing of a header's text is ever read.
 """
 
-import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +15,9 @@ from stylegan2_pipeline.decode import BrokenImage, Decoded
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.base import Reading, Source, digest, require
 from stylegan2_pipeline.sources.folder import FileTree
-from stylegan2_pipeline.sources.labels import printable, some
+from stylegan2_pipeline.sources.labels import some
 from stylegan2_pipeline.sources.nifti_header import Header, data_file, is_there, read_header, read_voxels
+from stylegan2_pipeline.sources.nifti_names import is_label_name, sequence_of, subject_of
 from stylegan2_pipeline.sources.trees import Tree
 from stylegan2_pipeline.sources.volumes import AXES, Background, background_of, chosen, square_pixels, stretching
 from torch_utils.errors import UserError
@@ -26,12 +25,6 @@ from torch_utils.errors import UserError
 WEIGHT = 100           # slices that a volume is taken for while none has been opened
 LABEL_VALUES = 64      # a volume of whole numbers with no more different ones is a mask or a map of labels
 PACKED_LABELS = 0.04   # such volumes pack to less than this; only those that do are looked into
-LABEL_FOLDERS = frozenset(("label", "labels", "labelstr", "labelsts", "labelsva", "mask", "masks", "roi", "rois",
-                           "seg", "segs", "segmentation", "segmentations"))
-LABEL_WORDS = ("mask", "seg", "label", "labels", "roi", "segmentation", "parc", "parcellation")  # a word's ending
-SEQUENCES = frozenset((
-    "t1", "t1w", "t1c", "t1ce", "t1gd", "t1n", "t1post", "t2", "t2w", "t2f", "t2star", "t2starw", "flair", "pd", "pdw",
-    "dwi", "adc", "swi", "bold", "ct", "pet", "mra", "dti", "mprage", "space", "inplanet1", "inplanet2"))
 NO_CHANNEL = "has no channel"
 LAID = {
     "axial": "Axial slices, front up, as a radiologist looks: the patient's left is on the right.",
@@ -260,38 +253,3 @@ def volume_files(tree: Tree) -> list[str]:
 
 def claims(tree: Tree) -> int:
     return WEIGHT * len(volume_files(tree))
-
-
-def is_label_name(name: str) -> bool:
-    *folders, _ = (part.lower() for part in PurePosixPath(name).parts)
-    return not LABEL_FOLDERS.isdisjoint(folders) or any(word.endswith(LABEL_WORDS) for word in words(stem(name)))
-
-
-def stem(name: str) -> str:
-    """The file's name without its endings."""
-    return re.sub(r"(\.(nii|hdr))?(\.gz)?$", "", PurePosixPath(name).name, flags=re.IGNORECASE)
-
-
-def words(text: str) -> list[str]:
-    return [word for word in re.split(r"[^a-z0-9]+", text.lower()) if word]
-
-
-def sequence_of(name: str) -> str:
-    """T1w, flair, ...: the last word of a name that is one of those; "" where none is."""
-    return next((word for word in reversed(words(stem(name))) if word in SEQUENCES), "")
-
-
-def subject_of(name: str) -> str:
-    """sub-XXX of BIDS; else the file's name without what tells one sequence of a patient from another.
-
-    Such are the words for sequences at its end, and in the folders imagesTr and imagesTs the channel, _0001.
-    """
-    bids = re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)", name)
-    if bids:
-        return bids[1]
-    rest = stem(name)
-    if {"imagestr", "imagests"} & {part.lower() for part in PurePosixPath(name).parts[:-1]}:
-        rest = re.sub(r"_\d{4}$", "", rest)
-    while (cut := re.fullmatch(r"(.+?)[^A-Za-z0-9]+([A-Za-z0-9]+)", rest)) and cut[2].lower() in SEQUENCES:
-        rest = cut[1]
-    return printable(rest)
