@@ -233,6 +233,7 @@ REFUSED = {
     "a video": lambda: dicoms.coded([b"\0\0"], uid.MPEG2MPML, PIXELS),
     "cannot be read here [(]JPIP": lambda: dicoms.coded([b"\0\0"], uid.UID("1.2.840.10008.1.2.4.94"), PIXELS),
     "cannot be decoded": lambda: dicoms.coded([dicoms.jpeg_lossless(PIXELS)[:60]], uid.JPEGLSLossless, PIXELS),
+    "a box of no length": lambda: dicoms.coded([b"\0\0\0\x0CjP  \r\n\x87\n" + bytes(90)], uid.JPEG2000, PIXELS),
     "its size is missing": lambda: dicoms.coded([b"\xFF\xD8\xFF\xD9"], uid.JPEGLosslessSV1, PIXELS),
     "table of colours is damaged": short_palette,
     "table of gray values is damaged": lambda: dicoms.dataset(PIXELS, ModalityLUTSequence=[Dataset()]),

@@ -13,6 +13,7 @@ from stylegan2_pipeline.sources.labels import printable
 VIDEO = "1.2.840.10008.1.2.4.10"        # MPEG-2, MPEG-4 and HEVC begin so
 HIGH_THROUGHPUT = "1.2.840.10008.1.2.4.20"
 JPEG = b"\xFF\xD8"  # and JPEG-LS: how its data begins
+JP2 = b"\0\0\0\x0CjP  "
 SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # JPEG and JPEG-LS markers that precede a size
 ALL_FAILED = "Unable to decode as exceptions were raised by all available plugins:"  # pydicom's, before the reason
 RGB_KINDS = ("RGB", "YBR_ICT", "YBR_RCT")  # decoders of JPEG 2000 turn the latter two into RGB and keep the name
@@ -57,16 +58,16 @@ def _decoded(decoder: Any, dataset: Any, frame: int) -> tuple[np.ndarray, dict]:
 def check_coded_size(code: bytes, width: int, height: int) -> None:
     """BrokenImage if compressed data claims another size than the header, which decoders would make room for."""
     size = coded_size(code)
-    if size is None and code.startswith(JPEG):
+    if size is None and code.startswith((JPEG, JP2)):
         raise BrokenImage("its compressed picture is damaged: its size is missing")
     if size is not None and size != (width, height):
         raise BrokenImage(f"its compressed picture is {size[0]}x{size[1]}, and its header says {width}x{height}")
 
 
 def coded_size(code: bytes) -> tuple[int, int] | None:
-    """width, height in the header of JPEG, JPEG-LS or JPEG 2000 data; None where there is none."""
-    start = code.find(b"\xFF\x4F\xFF\x51", 0, 1024)
-    if start >= 0:  # JPEG 2000: the far corner, then the near one
+    """width, height in the header of JPEG, JPEG-LS or JPEG 2000 data; None where there is none. Raises BrokenImage."""
+    start = _unboxed(code)
+    if code[start:start + 4] == b"\xFF\x4F\xFF\x51":  # JPEG 2000: the far corner, then the near one
         right, bottom, left, top = np.frombuffer(code[start + 8:start + 24].ljust(16, b"\0"), ">u4").tolist()
         return right - left, bottom - top
     position = 2
@@ -77,6 +78,19 @@ def coded_size(code: bytes) -> tuple[int, int] | None:
         fill = code[position + 1] == 0xFF
         position += 1 if fill else 2 + int.from_bytes(code[position + 2:position + 4], "big")
     return None
+
+
+def _unboxed(code: bytes) -> int:
+    """Where JPEG 2000 data begins: some files have it in the boxes of JP2. pydicom would walk round in an empty one."""
+    position = 12 if code.startswith(JP2) else 0
+    while position and position < len(code):
+        length = int.from_bytes(code[position:position + 4], "big")
+        if code[position + 4:position + 8] == b"jp2c":
+            return position + 8
+        if length < 8:
+            raise BrokenImage("its compressed picture is damaged: a box of no length")
+        position += length
+    return position
 
 
 def bits_stored(dataset: Any) -> int:
