@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stylegan2_pipeline.conversion.foreground import foreground
-from stylegan2_pipeline.conversion.resize import FILTER_NAMES, FILTERS
+from stylegan2_pipeline.conversion.resize import FILTER_NAMES, FILTERS, resize_pixels
 from stylegan2_pipeline.conversion.transform import Recipe, render
 from stylegan2_pipeline.decode import Decoded
+from torch_utils.resampling import native
 
 RNG = np.random.default_rng(0)
 
@@ -32,6 +33,24 @@ def test_filters_are_pillows(name, channels):
     shape = drawn(pixels, Recipe(channels, 23, 31, "stretch", name))
     expected = Image.fromarray(pixels.squeeze()).resize((23, 31), FILTERS[name])
     np.testing.assert_array_equal(shape, np.asarray(expected).reshape(31, 23, channels))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@given(name=st.sampled_from(FILTER_NAMES), channels=st.sampled_from([1, 3, 4]), width=st.integers(1, 40),
+       height=st.integers(1, 40), size=st.tuples(st.integers(1, 30), st.integers(1, 30)), seed=st.integers(0, 99))
+def test_parts_of_pictures_are_resized_as_if_they_were_cut_out(compiled, name, channels, width, height, size, seed):
+    whole = np.random.default_rng(seed).integers(0, 256, (60, 50, channels), np.uint8)
+    part = whole[7:7 + height, 5:5 + width]
+    with pytest.MonkeyPatch.context() as patch:
+        if not compiled:
+            patch.setattr(native, "state", lambda say=print: native.State(None))
+        found = resize_pixels(part, size, name)
+    alone = resize_pixels(part.copy(), size, name)
+    assert found.shape == (size[1], size[0], channels)
+    np.testing.assert_array_equal(found, alone)
+    if name in FILTERS:
+        cut = Image.fromarray(whole.squeeze()).crop((5, 7, 5 + width, 7 + height))
+        np.testing.assert_array_equal(found.squeeze(), np.asarray(cut.resize(size, FILTERS[name])).squeeze())
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -12,7 +12,8 @@ from stylegan2_pipeline.archive import Archive
 from stylegan2_pipeline.conversion.convert import convert
 from stylegan2_pipeline.conversion.options import Conversion
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, as in stylegan2_pipeline.decode
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"),  # of Pillow, as in stylegan2_pipeline.decode
+              pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
 SIDE = 16
 WHITE = (255, 255, 255)
 RNG = np.random.default_rng(0)

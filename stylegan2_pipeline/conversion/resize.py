@@ -36,3 +36,15 @@ def resize(picture: Image.Image, size: tuple[int, int], resize_filter: str = "la
     if resampler is None or picture.mode not in native.MODES.values() or not resampler.takes(pixels, size):
         return picture.resize(size, FILTERS[resize_filter])
     return Image.frombuffer(picture.mode, size, resampler(pixels, size, resize_filter), "raw", picture.mode, 0, 1)
+
+
+def resize_pixels(pixels: np.ndarray, size: tuple[int, int], resize_filter: str = "lanczos") -> np.ndarray:
+    """As resize, for uint8 [H,W,C] with C = 1, 3 or 4, which may be a part of a larger picture: without copies."""
+    height, width, channels = pixels.shape
+    if (width, height) == size:
+        return pixels
+    resampler = native.state().resampler if resize_filter in FILTERS and channels != 4 else None
+    if resampler is not None and resampler.takes(pixels, size):
+        return resampler(pixels, size, resize_filter)
+    picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels))
+    return np.asarray(resize(picture, size, resize_filter)).reshape(size[1], size[0], channels)

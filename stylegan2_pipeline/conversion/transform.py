@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stylegan2_pipeline.conversion.foreground import Box, roomy
-from stylegan2_pipeline.conversion.resize import resize
+from stylegan2_pipeline.conversion.resize import resize_pixels
 from stylegan2_pipeline.decode import Decoded
 
 Color = tuple[int, int, int]
@@ -48,7 +48,7 @@ def render(image: Decoded, recipe: Recipe, box: Box | None = None) -> np.ndarray
         left, top, right, bottom = roomy(box, (pixels.shape[1], pixels.shape[0]), (recipe.width, recipe.height))
         pixels = pixels[top:bottom, left:right]
     picture = TRANSFORMS[recipe.transform](unify(to_8_bits(pixels, recipe.window), recipe), recipe)
-    return np.asarray(picture).reshape(picture.height, picture.width, recipe.channels).transpose(2, 0, 1)
+    return np.ascontiguousarray(picture).transpose(2, 0, 1)
 
 
 def to_8_bits(pixels: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
@@ -60,42 +60,46 @@ def to_8_bits(pixels: np.ndarray, window: tuple[float, float] | None) -> np.ndar
     return np.rint(np.clip((pixels.astype(np.float64) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def unify(pixels: np.ndarray, recipe: Recipe) -> Image.Image:
-    """uint8 [H,W,1|3|4] -> a picture with the recipe's channels."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
-    if picture.mode == "RGBA" and recipe.channels != 4:
+def unify(pixels: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """uint8 [H,W,1|3|4] -> uint8 [H,W,C] with the recipe's channels."""
+    height, width, channels = pixels.shape
+    if channels == recipe.channels:
+        return pixels
+    picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels))
+    if channels == 4:
         backdrop = Image.new("RGBA", picture.size, (*recipe.background, 255))
         picture = Image.alpha_composite(backdrop, picture).convert("RGB")
-    return picture if picture.mode == MODES[recipe.channels] else picture.convert(MODES[recipe.channels])
+    return np.asarray(picture.convert(MODES[recipe.channels])).reshape(height, width, recipe.channels)
 
 
-def stretch(picture: Image.Image, recipe: Recipe) -> Image.Image:
-    return resize(picture, (recipe.width, recipe.height), recipe.resize_filter)
+def stretch(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
+    return resize_pixels(picture, (recipe.width, recipe.height), recipe.resize_filter)
 
 
-def center_crop(picture: Image.Image, recipe: Recipe) -> Image.Image:
+def center_crop(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     """The largest part in the middle that has the shape asked for."""
-    return stretch(picture.crop(middle(picture.size, (recipe.width, recipe.height))), recipe)
+    left, top, right, bottom = middle((picture.shape[1], picture.shape[0]), (recipe.width, recipe.height))
+    return stretch(picture[top:bottom, left:right], recipe)
 
 
-def center_crop_wide(picture: Image.Image, recipe: Recipe) -> Image.Image:
+def center_crop_wide(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     return on_canvas(center_crop(picture, recipe), recipe)
 
 
-def pad(picture: Image.Image, recipe: Recipe) -> Image.Image:
+def pad(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     """The whole picture, as large as fits."""
-    width, height = picture.size
+    height, width, _ = picture.shape
     longest = max(width, height)
     size = (max(1, round(recipe.width * width / longest)), max(1, round(recipe.width * height / longest)))
-    return on_canvas(resize(picture, size, recipe.resize_filter), recipe)
+    return on_canvas(resize_pixels(picture, size, recipe.resize_filter), recipe)
 
 
-def pad_only(picture: Image.Image, recipe: Recipe) -> Image.Image:
+def pad_only(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     """The whole picture, no larger than it is: digits of 28x28 in squares of 32x32."""
-    return on_canvas(picture, recipe) if max(picture.size) <= recipe.width else pad(picture, recipe)
+    return on_canvas(picture, recipe) if max(picture.shape[:2]) <= recipe.width else pad(picture, recipe)
 
 
-TRANSFORMS: dict[str, Callable[[Image.Image, Recipe], Image.Image]] = {
+TRANSFORMS: dict[str, Callable[[np.ndarray, Recipe], np.ndarray]] = {  # uint8 [H,W,C] -> uint8 [H,W,C]
     "stretch": stretch, "center-crop": center_crop, "center-crop-wide": center_crop_wide, "pad": pad,
     "pad-only": pad_only,
 }
@@ -112,19 +116,23 @@ def middle(size: tuple[int, int], shape: tuple[int, int]) -> Box:
     return left, top, left + part[0], top + part[1]
 
 
-def on_canvas(picture: Image.Image, recipe: Recipe) -> Image.Image:
+def on_canvas(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     """The picture in the middle of a square of the recipe's width."""
-    side = recipe.width
-    if picture.size == (side, side):
+    side, (height, width, channels) = recipe.width, picture.shape
+    if (height, width) == (side, side):
         return picture
-    left, top = (side - picture.width) // 2, (side - picture.height) // 2
+    left, top = (side - width) // 2, (side - height) // 2
     if isinstance(recipe.border, str):
-        around = ((top, side - picture.height - top), (left, side - picture.width - left), (0, 0))
-        pixels = np.asarray(picture)
-        return Image.fromarray(np.pad(pixels, around[:pixels.ndim], mode=BORDERS[recipe.border]))
-    if picture.mode == "RGBA":
-        canvas = Image.new("RGBA", (side, side))
-    else:
-        canvas = Image.new("RGB", (side, side), recipe.border).convert(picture.mode)
-    canvas.paste(picture, (left, top))
+        around = ((top, side - height - top), (left, side - width - left), (0, 0))
+        return np.pad(picture, around, mode=BORDERS[recipe.border])
+    canvas = np.empty((side, side, channels), np.uint8)
+    canvas[:] = border_color(recipe.border, channels)
+    canvas[top:top + height, left:left + width] = picture
     return canvas
+
+
+def border_color(color: Color, channels: int) -> tuple[int, ...]:
+    """Transparent black for RGBA; for gray, as Pillow makes gray of colours."""
+    if channels == 4:
+        return 0, 0, 0, 0
+    return color if channels == 3 else (int(np.asarray(Image.new("RGB", (1, 1), color).convert("L"))[0, 0]),)
