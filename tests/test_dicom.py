@@ -5,16 +5,21 @@ import itertools
 import pickle
 import random
 import sys
+import warnings
 import zipfile
 
 import dicoms
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless
 
+from stylegan2_pipeline.conversion.convert import convert
+from stylegan2_pipeline.conversion.options import Conversion
 from stylegan2_pipeline.decode import BrokenImage
 from stylegan2_pipeline.sources import dicom_headers
 from stylegan2_pipeline.sources.base import Reading
@@ -358,3 +363,33 @@ def test_any_bytes_are_an_image_or_have_a_reason(tmp_path, kind, cut, flips, hea
         height, width, channels = image.pixels.shape
         assert height * width <= 10_000 and channels in (1, 3)
         assert image.pixels.dtype == np.uint8 or np.isfinite(image.pixels).all()
+
+
+def test_warnings_of_the_package_are_not_shown(tmp_path):
+    """They quote values; and values are converted when they are asked for, long after reading."""
+    made = dicoms.dataset(PIXELS, PatientID="", PatientName="Roe")
+    data = as_bytes(made).replace(b"Roe ", b"\xFF\x1BRo")
+    (tmp_path / "a.dcm").write_bytes(data)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        dicom_headers.quiet_pydicom.cache_clear()
+        source = opened(tmp_path)
+        source.decode(0)
+        pydicom.dcmread(tmp_path / "a.dcm").PatientName.family_name  # noqa: B018 - which warns
+    assert source.subject(0) and not shown
+
+
+def test_an_archive_has_one_scale_a_series(tmp_path):
+    """Two patients, whose scanners count in different units, look alike; slices of one keep their relation."""
+    for number, (name, slope) in enumerate((("a", 1), ("b", 5))):
+        dicoms.write_series(tmp_path / "in" / name, count=5, shape=(32, 32), spacing=(7, 7), PatientID=name,
+                            SeriesInstanceUID=f"1.{number}", RescaleSlope=slope, RescaleIntercept=-20)
+    convert(Conversion(tmp_path / "in", tmp_path / "out.zip", duplicates="keep", workers=1), say=lambda line: None)
+    with zipfile.ZipFile(tmp_path / "out.zip") as made:
+        pictures = [np.asarray(Image.open(made.open(name))) for name in made.namelist() if name.endswith(".png")]
+    source = opened(tmp_path / "in")
+    for first in (0, 5):
+        stack = np.stack([picture(source, first + k) for k in range(5)]).astype(float)
+        low, high = np.percentile(stack, (0.5, 99.5), method="inverted_cdf")
+        assert (np.rint(np.clip((stack - low) / (high - low), 0, 1) * 255) == pictures[first:first + 5]).all()
+    assert (np.array(pictures[:5]) == pictures[5:]).all() and pictures[0].mean() < 0.8 * pictures[2].mean()

@@ -110,7 +110,7 @@ def parse(data: bytes, pixels: bool) -> tuple[Any, bool]:
     """
     if not is_dicom(data):
         raise BrokenImage("not a DICOM file" if any(data) else "an empty file, or all bytes are zero")
-    reached = False
+    pydicom, reached = quiet_pydicom(), False
 
     def stop(tag: int, vr: str | None, length: int) -> bool:
         nonlocal reached
@@ -120,7 +120,7 @@ def parse(data: bytes, pixels: bool) -> tuple[Any, bool]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = quiet_pydicom().filereader.read_partial(
+            dataset = pydicom.filereader.read_partial(
                 io.BytesIO(_inflated(data)), stop, force=True, specific_tags=None if pixels else _tags())
     except BrokenImage:
         raise
