@@ -6,7 +6,6 @@ EXIF rotation, palettes, transparency, CMYK, colour profiles and more than 8 bit
 import contextlib
 import functools
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,11 +26,6 @@ NOT_A_PAGE = 1 | 4   # a smaller copy of another page, and a mask of one
 
 SHALLOWER = "More than 8 bits a colour, read as 8"
 NO_PROFILE = "CMYK without a colour profile, turned into RGB by rule of thumb"
-
-# By default Pillow gives the memory of each image back, and getting it anew takes a third of the time of a conversion.
-KEPT_BLOCKS = 4  # of 16 MiB
-if "PILLOW_BLOCKS_MAX" not in os.environ:
-    Image.core.set_blocks_max(KEPT_BLOCKS)
 
 # MAX_PIXELS is checked below, in our own words.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)

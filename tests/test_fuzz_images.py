@@ -13,7 +13,8 @@ from PIL import Image, ImageCms, features
 
 from stylegan2_pipeline.decode import BrokenImage, Reel, decode_image, read_header
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, as in stylegan2_pipeline.decode
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"),  # of Pillow, as in stylegan2_pipeline.decode
+              pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
 MOST = 2 ** 20
 
 RNG = np.random.default_rng(0)
