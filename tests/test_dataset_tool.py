@@ -205,3 +205,14 @@ def kill_after(tmp_path, words, lines):
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def test_only_files_of_a_name(tmp_path):
+    for name in ("a_t1.png", "a_T1CE.png", "b_t1ce.png"):
+        photo(tmp_path / "set" / name, 32, 32, seed=len(name) + ord(name[0]))
+    chosen = tool(tmp_path, "--source", "set", "--dest", "out.zip", "--only=*t1ce*")
+    assert chosen.returncode == 0 and "out.zip: 2 images" in chosen.stdout
+    none = tool(tmp_path, "--source", "set", "--dest", "b.zip", "--only=*flair*")
+    assert none.returncode == 2 and "none of 3 files in set has such a path" in none.stderr
+    assert "choose one of images, dicom" in tool(tmp_path, "--source=set", "--dest=b.zip", "--source-type=jpg").stderr
+    assert "cannot heed that" in tool(tmp_path, "--source=set", "--dest=b.zip", "--every=2").stderr

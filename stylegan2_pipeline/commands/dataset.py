@@ -16,6 +16,8 @@ SOURCE = [
                       "DICOM, NIfTI and others, see below."),
     click.option("--source-type", metavar="KIND", help="Read it as this, whatever it looks like: images, dicom, ... "
                                                        "[default: what most of its files are]"),
+    click.option("--only", metavar="PATTERN", multiple=True, help="Only files whose path is like this, such as "
+                 "'*t1ce*'; may be given several times."),
     click.option("--frames", metavar="first|all|N", default="first", help="Of animations and files of many pages."),
     click.option("--max-pixels", metavar="INT", type=click.IntRange(1), help="Images that claim more are left out, as "
                  "decompression bombs are.  [default: 201 million]"),

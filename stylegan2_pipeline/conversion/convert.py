@@ -19,7 +19,7 @@ from stylegan2_pipeline.conversion.plan import Plan, decide
 from stylegan2_pipeline.conversion.resize import prepare
 from stylegan2_pipeline.conversion.scan import Drawn, Scan
 from stylegan2_pipeline.conversion.spool import Journal, Spool
-from stylegan2_pipeline.conversion.words import archive_bytes, report_scan, summary
+from stylegan2_pipeline.conversion.words import archive_bytes, left_out_lines, report_scan, summary
 from stylegan2_pipeline.encode import ending
 from stylegan2_pipeline.inspection.write import conversion_reports
 from stylegan2_pipeline.parallel import WorkerPool
@@ -47,9 +47,10 @@ def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
         check_free(path, flag)
     check_apart(asked)
     draft = asked.draft()
-    with open_source(asked.source, reading=asked.reading(), kind=asked.source_type) as source:
+    with open_source(asked.source, reading=asked.reading(), kind=asked.source_type, only=asked.only) as source:
         if not source.names:
-            raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.notes())}".rstrip())
+            raise UserError(" ".join([f"--source: there are no images in {asked.source}.", *source.notes(),
+                                      *left_out_lines(Scan(), source)]))
         check_space(asked, len(source.names), archive_bytes(draft.width or 1, draft.channels or 1)
                     if asked.encoding() == replace(asked.encoding(), format="png", level=0) else 1)
         prepare(lambda line: click.echo(line, err=True))
@@ -85,6 +86,7 @@ def work_on(asked: Conversion, source: Source) -> Iterator[tuple[Journal, Spool]
     if asked.continue_ and not (folder / "journal.jsonl").exists():
         raise UserError(f"--continue: there is no {folder} to go on with; leave --continue out to start.")
     settings = {"source": str(asked.source.resolve()), "state": source.state(), "reading": asdict(asked.reading()),
+                "kind": [asked.source_type, asked.only],
                 "foreground": needs_foreground(asked), "format": asked.format, "compress": asked.compress}
     start = time.monotonic()
     with Journal(folder, settings) as journal, contextlib.closing(Spool(folder)) as spool:

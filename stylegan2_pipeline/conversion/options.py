@@ -28,6 +28,7 @@ class Conversion:
     source: Path
     dest: Path
     source_type: str | None = None
+    only: tuple[str, ...] = ()
     frames: str = "first"
     axis: str = "axial"
     slices: str = "0:1"

@@ -236,7 +236,10 @@ class Scan:
             known = self.histograms.get(volume)
             self.histograms[volume] = merge([known, details.histogram]) if known else details.histogram
         if finding.filled is not None and finding.filled < least_filled:
-            self.passed.append((finding, f"only {finding.filled:.0%} of it shows anything"))
+            self.passed.append((finding, f"less than {least_filled:.0%} of it shows anything"))
+            return
+        if volume is not None and finding.flat:
+            self.passed.append((finding, "a slice of a volume that shows nothing"))
             return
         if volume is not None and finding.box is not None:
             self.boxes[volume] = around(self.boxes.get(volume, finding.box), finding.box)

@@ -72,7 +72,7 @@ def windows_text(plan: "Plan") -> str:
     volumes = [window for volume, window in plan.windows.items() if volume is not None]
     lows, highs = [low for low, _ in volumes], [high for _, high in volumes]
     each = f"percentiles {plan.percentiles[0]:g} and {plan.percentiles[1]:g}"
-    return (f"each of {len(volumes)} volumes has one scale, its {each} become 0 and 255 (from {min(lows):g} to "
+    return (f"each of {len(volumes)} volumes or files has one scale, its {each} become 0 and 255 (from {min(lows):g} to "
             f"{max(lows):g}, and from {min(highs):g} to {max(highs):g}).")
 
 

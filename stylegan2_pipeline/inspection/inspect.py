@@ -10,7 +10,6 @@ import click
 
 from stylegan2_pipeline.conversion.convert import available_cores
 from stylegan2_pipeline.conversion.drawing import Bench
-from stylegan2_pipeline.conversion.interrupts import interrupts
 from stylegan2_pipeline.conversion.options import Conversion, check_options
 from stylegan2_pipeline.conversion.passes import run_scan
 from stylegan2_pipeline.conversion.scan import Scan
@@ -57,10 +56,11 @@ def check_places(paths: tuple[Path, ...]) -> None:
 
 
 def look_through(asked: Conversion) -> Inspection:
-    with open_source(asked.source, reading=asked.reading(), kind=asked.source_type) as source:
+    with open_source(asked.source, reading=asked.reading(), kind=asked.source_type,
+                     only=asked.only) as source:
         if not source.names:
             raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.notes())}".rstrip())
-        with interrupts(), tempfile.TemporaryDirectory(prefix="inspection-") as folder, \
+        with tempfile.TemporaryDirectory(prefix="inspection-") as folder, \
                 contextlib.closing(Spool(Path(folder))) as spool:
             draft = replace(asked, width=None, height=None).draft()  # of no size: nothing is drawn
             bench = Bench(source, spool, draft, asked.encoding(), foreground=True, text=True)

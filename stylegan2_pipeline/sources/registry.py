@@ -1,7 +1,7 @@
 """Which reader opens a path: the one list to which a new kind of source is added."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ class Reader(NamedTuple):
     """A kind of collection.
 
     what: in words; place: module and class in stylegan2_pipeline.sources, a class (tree, reading) -> Source with a
-    function claims(tree) -> int beside it: how many files of the tree it would read, found without opening each where
+    function claims(tree) -> int beside it: about how many images of the tree it would read, found without opening each where
     names tell. takes: fields of Reading beside max_pixels that it heeds. whole: a published set with files of fixed
     names, which it reads whatever else lies there.
     """
@@ -53,12 +53,17 @@ TREES: dict[str, Callable[[Path, str], Tree]] = {
 
 
 def open_source(path: str | Path, flag: str = "--source", reading: Reading = Reading(),  # noqa: B008
-                kind: str | None = None) -> Source:
-    """Open any collection of images; kind: a name of READERS instead of what its files look like.
+                kind: str | None = None, only: Sequence[str] = ()) -> Source:
+    """Open any collection of images; kind: a name of READERS instead of what its files look like; only: patterns such
+    as "*t1ce*" of which a file's path must match one, however its letters are written.
 
     Raises UserError, naming the flag, for a path that no reader takes, or options that its reader does not take.
     """
     tree = open_tree(Path(path), flag)
+    if only:
+        tree.narrow(only)
+    if kind is not None and kind not in READERS:
+        raise UserError(f"--source-type={kind}: choose one of {', '.join(READERS)}.")
     kind = kind or recognized(tree)
     refused = [OPTIONS[name] for name in OPTIONS
                if name not in READERS[kind].takes and getattr(reading, name) != getattr(Reading(), name)]

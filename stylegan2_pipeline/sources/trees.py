@@ -1,11 +1,14 @@
 """Files below a path - a folder, a zip, a tar, or one file - as every reader of a format sees them: names and bytes."""
 
 import abc
+import fnmatch
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from stylegan2_pipeline.decode import BrokenImage
+from stylegan2_pipeline.sources.labels import printable
+from torch_utils.errors import UserError
 
 
 class Tree(abc.ABC):
@@ -17,6 +20,16 @@ class Tree(abc.ABC):
         self.flag = flag
         self.files = sorted(name for name in set(files) if not is_hidden(name))
         self._known = frozenset(self.files)
+
+    def narrow(self, patterns: Sequence[str]) -> None:
+        """Only the files whose path matches a pattern. Raises UserError if none does."""
+        kept = [name for name in self.files
+                if any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)]
+        if not kept and self.files:
+            raise UserError(f"--only={patterns[0]}: none of {len(self.files)} files in {self.path} has such a path, of "
+                            f"which the first is {printable(self.files[0])}. For example: --only='*t1ce*'")
+        self.files = kept
+        self._known = frozenset(kept)
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
