@@ -1,5 +1,6 @@
 """Compiles the native operators ahead of time, for machines and containers that have no compiler."""
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +12,15 @@ from torch_utils.files import cache_dir
 from torch_utils.ops import build, native, recipe, toolchain
 from torch_utils.ops.build import Build, BuildFailure
 from torch_utils.ops.toolchain import Missing, Tools
+from torch_utils.resampling import native as resampling
 from torch_utils.text import format_bytes, format_time
 
 LOG_LINES = 30
+NAMES = {"cpu": "CPU", "cuda": "CUDA", resampling.DEVICE: "CPU, resizing of pictures"}
 
 
 class Plan(NamedTuple):
-    """A library to compile: for "cpu" or "cuda", for a level or compute capabilities, with these programs."""
+    """A library to compile: for a device in build.RECIPES, for a level or compute capabilities, with these programs."""
 
     device: str
     target: tuple[str, ...]
@@ -27,7 +30,7 @@ class Plan(NamedTuple):
 def build_ops(
     archs: tuple[str, ...], device: str | None, cpu_level: str | None, say: Callable[[str], None]
 ) -> list[Build]:
-    """Compiles the CPU library and, where asked for or possible, the CUDA library; tries those that run here.
+    """Compiles the CPU libraries and, where asked for or possible, the CUDA library; tries those that run here.
 
     archs: compute capabilities, several in one separated as in TORCH_CUDA_ARCH_LIST, or none: those of this machine.
     device: "cpu" or "cuda" for that one alone. cpu_level: in toolchain.CPU_LEVELS, or None: this CPU's. `say` gets the
@@ -38,7 +41,7 @@ def build_ops(
     if cpu_level and device == "cuda":
         raise UserError("--cpu-level is for the CPU, and --device=cuda leaves the CPU out. Leave one of them out.")
     try:
-        plans = [] if device == "cuda" else [_cpu_plan(cpu_level)]
+        plans = [] if device == "cuda" else _cpu_plans(cpu_level)
         if device != "cpu":
             plans += _cuda_plans(archs, asked=bool(archs) or device == "cuda", say=say)
         time_limit = build.time_limit()
@@ -51,8 +54,10 @@ def build_ops(
     return made
 
 
-def _cpu_plan(level: str | None) -> Plan:
-    return Plan("cpu", (level or toolchain.cpu_level(),), toolchain.find_tools("cpu"))
+def _cpu_plans(level: str | None) -> list[Plan]:
+    """The operators, and what resizes pictures where this machine can run it."""
+    devices = ["cpu", *([resampling.DEVICE] if platform.machine() in resampling.MACHINES else [])]
+    return [Plan(device, (level or toolchain.cpu_level(),), toolchain.find_tools("cpu")) for device in devices]
 
 
 def _cuda_plans(archs: tuple[str, ...], asked: bool, say: Callable[[str], None]) -> list[Plan]:
@@ -78,12 +83,13 @@ def _cuda_plans(archs: tuple[str, ...], asked: bool, say: Callable[[str], None])
 def _compiled(plan: Plan, say: Callable[[str], None]) -> Build:
     before = {made.folder for made in build.finished(plan.device)}
     programs = [program for program in (plan.tools.cxx, plan.tools.nvcc) if program]
-    say(f"\n{plan.device.upper()}: {len(recipe.sources(plan.device))} files for {', '.join(plan.target)}, with "
+    count = len(recipe.sources(plan.device)) if plan.device in ("cpu", "cuda") else 1
+    say(f"\n{NAMES[plan.device]}: {count} file{'s' * (count > 1)} for {', '.join(plan.target)}, with "
         f"{' and '.join(f'{program.name} {toolchain.version_of(program)}' for program in programs)}")
     try:
         made = build.compile_ops(plan.device, plan.target, plan.tools, lambda line: say(f"  {line}"), retry=True)
     except Missing as missing:
-        raise UserError(f"The {plan.device.upper()} library cannot be compiled: {missing}.{_log(missing)}") from missing
+        raise UserError(f"The {NAMES[plan.device]} library cannot be compiled: {missing}.{_log(missing)}") from missing
     except OSError as error:
         raise UserError(f"Cannot write {error.filename or cache_dir()}: {error.strerror or error}. Set STYLEGAN2_CACHE "
                         "to a folder that can be written to.") from error
@@ -106,7 +112,8 @@ def _tried(made: Build) -> str:
     if made.device == "cuda" and not torch.cuda.is_available():
         return "not tried, as there is no GPU here"
     if not native.runs_here(made):
-        return f"not tried, as this machine's {made.device.upper()} does not run {', '.join(made.target)}"
-    if wrong := native.self_test(made):
+        what = "CUDA" if made.device == "cuda" else "CPU"
+        return f"not tried, as this machine's {what} does not run {', '.join(made.target)}"
+    if wrong := (resampling if made.device == resampling.DEVICE else native).self_test(made):
         raise UserError(f"{made.library} is compiled, but {wrong}.")
     return "self-test passed"

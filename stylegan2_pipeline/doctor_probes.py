@@ -22,6 +22,7 @@ from torch_utils import host
 from torch_utils.errors import UserError
 from torch_utils.files import cache_dir
 from torch_utils.ops import toolchain
+from torch_utils.resampling import native as resampling
 from torch_utils.text import format_bytes
 
 SETTINGS = ["STYLEGAN2_OPS", "STYLEGAN2_CACHE", "STYLEGAN2_OPS_BUILD_TIMEOUT", "XDG_CACHE_HOME", "TORCH_CUDA_ARCH_LIST",
@@ -110,6 +111,16 @@ def cpu() -> Iterator[Fact]:
     yield Fact("cores", f"{usable}" if usable == cores else f"{usable} of {cores}", usable)
     yield Fact("vectors", toolchain.cpu_level())
     yield Fact("memory", f"{format_bytes(free)} free of {format_bytes(total)}", {"free": free, "total": total})
+    yield resizing()
+
+
+def resizing() -> Fact:
+    """What the dataset tool changes the size of pictures with; the pixels are the same."""
+    state = resampling.state()
+    slower = "" if state.resampler else "; the pixels are the same, and take about ten times as long"
+    trouble = state.reason and not state.expected
+    return Fact("resizing", resampling.summary() + slower, state.resampler is not None,
+                "warning" if trouble else "ok" * (state.resampler is not None), state.remedy if trouble else "")
 
 
 def compilers() -> Iterator[Fact]:

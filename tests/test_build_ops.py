@@ -1,6 +1,7 @@
 """`stylegan2 build-ops`: libraries for machines without a compiler, and each way in which it can fail."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from stylegan2_pipeline.commands.build_ops import command
 from torch_utils.ops import build, native, toolchain
+from torch_utils.resampling import native as resampling
 
 ROOT = Path(__file__).parent.parent
 MAKES = 'while [ $# -gt 0 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done'
@@ -84,6 +86,17 @@ def test_it_serves_where_there_is_no_compiler(baseline, tmp_path):
     assert without_compilers(tmp_path / "cache", tmp_path) == "baseline"
 
 
+@pytest.mark.skipif(platform.machine() not in resampling.MACHINES, reason="it is written for x86-64")
+def test_what_resizes_pictures_is_compiled_along(baseline, tmp_path, monkeypatch):
+    assert "CPU, resizing of pictures: 1 file for baseline" in baseline and "stylegan2_pictures.so" in baseline
+    assert baseline.count("self-test passed") == 2
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(resampling.toolchain, "_cpu_flags", frozenset)
+    monkeypatch.setattr(resampling, "_state", None)
+    assert resampling.summary().startswith("native (baseline; ")
+
+
 def test_the_best_level_that_runs_is_taken(baseline, tmp_path, monkeypatch):
     """Not the newest, which may be one for all machines."""
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -128,6 +141,7 @@ def test_cuda_is_left_out_where_nobody_asks_and_nvcc_is_not(scripts, cuda_torch,
     folder = scripts(MAKES)
     (folder / "bin" / "nvcc").unlink()
     monkeypatch.setattr(native, "self_test", lambda made: "")
+    monkeypatch.setattr(resampling, "self_test", lambda made: "")
     result = run()
     assert result.exit_code == 0 and "No library for CUDA: CUDA_HOME=" in result.output and build.finished("cpu")
 

@@ -1,6 +1,7 @@
 """`stylegan2 doctor`: what it finds where all is well, and where each thing is broken."""
 
 import json
+import platform
 import re
 import sys
 from pathlib import Path
@@ -53,6 +54,7 @@ def test_all_is_well():
     timed = {name: of for name, of in facts["cpu_speed"].items() if name != "images"}
     assert {name.split("_up_")[0].split("_down_")[0] for name in timed} == set(native.OPERATORS)
     assert all(of["native_sec"] > 0 and of["reference_sec"] > 0 for of in timed.values())
+    assert facts["cpu"]["resizing"] is (platform.machine() in doctor_probes.resampling.MACHINES)
     assert {"cpu", "gpu", "compilers", "cache", "settings"} < set(facts) and "cuda_operators" not in facts
 
 
@@ -77,6 +79,20 @@ def test_the_report_and_its_verdict():
     assert facts["cpu"] == {"model": "EPYC", "free_memory": 1e9} and not facts["well"]
     assert [(of["section"], of["remedy"]) for of in facts["trouble"]] == [("cache", "Make room"),
                                                                           ("cpu_operators", "Mend it")]
+
+
+@pytest.mark.parametrize(("mode", "machine", "level"), [
+    ("reference", "x86_64", ""), ("", "aarch64", ""), ("", "x86_64", "warning")])
+def test_pictures_that_pillow_resizes(monkeypatch, tmp_path, mode, machine, level):
+    monkeypatch.setenv("STYLEGAN2_OPS", mode)
+    monkeypatch.setenv("STYLEGAN2_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(doctor_probes.platform, "machine", lambda: machine)
+    monkeypatch.setattr(doctor_probes.resampling, "_state", None)
+    fact = doctor_probes.resizing()
+    assert fact.level == level and fact.value is False and fact.text.startswith("Pillow (")
+    assert "ten times" in fact.text and bool(fact.remedy) == bool(level)
 
 
 def test_json_has_no_infinity():

@@ -61,11 +61,15 @@ class Resampler:
 
 @dataclass(frozen=True)
 class State:
-    """What resizes pictures in this process: the resampler, or Pillow, and then `reason` and `remedy` say why."""
+    """What resizes pictures in this process: the resampler, or Pillow, and then `reason` and `remedy` say why.
+
+    expected: Pillow is what was asked for, or all that there is for such a machine.
+    """
 
     resampler: Resampler | None
     reason: str = ""
     remedy: str = ""
+    expected: bool = False
     build: Build | None = None
 
 
@@ -102,6 +106,15 @@ def open_library(made: Build) -> Resampler:
         if not (wrong := disagreement(resampler)):
             return resampler
     raise Missing(f"its self-test fails: {wrong}", "Please report it, with the version of Pillow")
+
+
+def self_test(made: Build) -> str:
+    """What is wrong with a build for this machine; empty where nothing."""
+    try:
+        open_library(made)
+    except Missing as missing:
+        return str(missing)
+    return ""
 
 
 def runs_here(made: Build) -> bool:
@@ -154,7 +167,9 @@ ORDERS: tuple[Order, ...] = (rows_first_unless_much_lower, rows_always_first)
 
 def _settle(say: Callable[[str], None]) -> State:
     if os.environ.get(MODE) == "reference":
-        return State(None, f"{MODE}=reference", f"Unset {MODE}")
+        return State(None, f"{MODE}=reference", f"Unset {MODE}", expected=True)
+    if platform.machine() not in MACHINES:
+        return State(None, f"it is written for x86-64, and this is {platform.machine()}", expected=True)
     try:
         made = _find_or_compile(say)
         return State(open_library(made), build=made)
@@ -169,8 +184,6 @@ def _settle(say: Callable[[str], None]) -> State:
 
 def _find_or_compile(say: Callable[[str], None]) -> Build:
     """A build by this machine's compiler for its CPU, else the best that runs. Raises Missing, OSError."""
-    if platform.machine() not in MACHINES:
-        raise Missing(f"it is written for x86-64, and this is {platform.machine()}", "This is as it must be")
     levels = list(toolchain.CPU_LEVELS)
     usable = sorted(filter(runs_here, build.finished(DEVICE)), key=lambda made: levels.index(made.target[0]))
     try:
