@@ -9,12 +9,15 @@ from typing import Any
 from stylegan2_pipeline.conversion.foreground import roomy
 from stylegan2_pipeline.conversion.options import Conversion, trainable
 from stylegan2_pipeline.conversion.scan import choose_channels
+from stylegan2_pipeline.conversion.split import group_numbers, split
 from stylegan2_pipeline.conversion.words import sizes_text, used_side
 from stylegan2_pipeline.dataset import MIN_RESOLUTION
-from stylegan2_pipeline.inspection.facts import BORDERED, PATIENT, Facts, counted
+from stylegan2_pipeline.inspection.facts import BORDERED, PATIENT, Facts, counted, patients_in
 from stylegan2_pipeline.sources.labels import some
+from torch_utils.errors import UserError
 
 MOST_SIDE = 1024
+HOLDOUT = 0.1
 LEAST_SUBJECTS = 5       # of fewer, none can be set aside well
 SMALL_FOREGROUND = 0.6   # of the picture: from there on it pays to cut the rest away
 EMPTY = 0.15             # images of volumes that show less are mostly the ends
@@ -154,17 +157,33 @@ def _labels(facts: Facts, asked: Conversion) -> Choice | None:
 
 
 def _holdout(facts: Facts, asked: Conversion) -> Choice | None:
-    why = ("Whole {} are set aside, so that the metric memorization can tell new images from copies of known ones.")
-    for groups, name, word in ((facts.subjects, "patient", "patients"), (facts.volumes, "volume", "volumes")):
-        if len(groups.sizes) >= LEAST_SUBJECTS and not groups.unknown:
-            return Choice(f"--holdout=0.1 --group-by={name}", f"{len(groups.sizes)} {word} are known. "
-                          f"{why.format(word)}", {"holdout": "0.1", "group_by": name})
-    if facts.in_names >= LEAST_SUBJECTS:
-        pattern = f"regex:(?i){PATIENT}"
-        return Choice(f"--holdout=0.1 --group-by={shlex.quote(pattern)}",
-                      f"Names of files seem to tell {facts.in_names} patients. {why.format('patients')}",
-                      {"holdout": "0.1", "group_by": pattern})
-    return None
+    if asked.group_by or any(len(groups.sizes) >= LEAST_SUBJECTS and not groups.unknown
+                             for groups in (facts.subjects, facts.volumes)):
+        by = asked.group_by or ("patient" if facts.subjects.sizes and not facts.subjects.unknown else "volume")
+        groups, known = facts.groups, f"{len(set(facts.groups))} groups (by {by}) are known."
+    elif facts.in_names >= LEAST_SUBJECTS:
+        by = f"regex:(?i){PATIENT}"
+        groups = group_numbers([name.lower() for name in patients_in(facts.names)])
+        known = f"Names of files seem to tell {facts.in_names} patients."
+    else:
+        return None
+    if not _can_split(facts, groups, asked):
+        return None
+    return Choice(f"--holdout={HOLDOUT:g} --group-by={shlex.quote(by)}", f"{known} Whole ones are set aside, so that "
+                  f"the metric memorization can tell new images from copies of known ones.",
+                  {"holdout": f"{HOLDOUT:g}", "group_by": by})
+
+
+def _can_split(facts: Facts, groups: list[int], asked: Conversion) -> bool:
+    """Whether there are enough groups for it that copies do not join."""
+    kept = [position for position, finding in enumerate(facts.good) if (finding.filled or 0) >= asked.min_foreground]
+    place = {position: number for number, position in enumerate(kept)}
+    tied = [[place[position] for position in members if position in place] for members in facts.same.tied]
+    try:
+        split([str(groups[position]) for position in kept], tied, HOLDOUT, asked.seed)
+    except UserError:
+        return False
+    return True
 
 
 def _duplicates(facts: Facts, asked: Conversion) -> Choice | None:
@@ -210,7 +229,8 @@ def _about_files(facts: Facts) -> list[Remark]:
     if flat:
         found.append(Remark("watch", f"{counted(len(flat), 'image')} of one colour everywhere "
                                      f"({some([facts.names[i] for i in flat], 3)}).",
-                            "--min-foreground leaves such slices out." if facts.volumes.sizes else "Take them out."))
+                            "A conversion with --min-foreground leaves such slices out." if facts.volumes.sizes else
+                            "Take them out."))
     return found + [Remark("watch", problem) for problem in facts.problems]
 
 
@@ -224,7 +244,7 @@ def _about_copies(facts: Facts) -> list[Remark]:
     if same.other_group:
         found.append(Remark("watch", f"{counted(len(same.other_group), 'set')} of images that show the same, of "
                                      f"different patients or groups.",
-                            "--holdout keeps them on one side; the report shows them."))
+                            "A holdout keeps them on one side; the report shows them."))
     if same.exact:
         found.append(Remark("watch", f"{counted(len(same.exact), 'exact copy', 'exact copies')} of an earlier image.",
                             "A conversion leaves them out; --duplicates=keep keeps them."))
@@ -239,7 +259,8 @@ def _about_classes(facts: Facts) -> list[Remark]:
     found, classes = [], facts.classes or facts.folders
     if facts.classes and facts.classes.missing:
         found.append(Remark("watch", f"{facts.classes.missing} of {counted(len(facts.good), 'image')} without a label.",
-                            "--unlabelled=drop leaves them out, --unlabelled=class makes a class of them."))
+                            "A conversion stops: --unlabelled=drop leaves them out, --unlabelled=class makes a class "
+                            "of them."))
     counts = [count for count in classes.counts.values() if count] if classes else []
     if len(counts) > 1 and max(counts) > UNEVEN_CLASSES * min(counts):
         found.append(Remark("watch", f"Classes are uneven: {min(counts)} to {max(counts)} images each.",
@@ -293,7 +314,7 @@ def caveats(facts: Facts) -> list[str]:
     if facts.same.within:
         found.append(f"Sets of slices of one volume that look nearly the same, as neighbours do, are not listed: "
                      f"{facts.same.within}.")
-    if facts.volumes.sizes:
+    if facts.volumes.sizes and facts.having("deep"):
         found.append("Names of patients and headers of files are never written to archives or reports. Slices of whole "
                      "heads show faces all the same: have them removed before, where that matters.")
     return found

@@ -48,12 +48,13 @@ class Trait:
 class Same:
     """Images that show the same, by position among the good ones. exact: copies, each with the first one of its
     pixels; near: sets of images that show the same, equal ones included, without those that are slices of one volume,
-    whose number is `within`; compared: how many were looked at for near ones; other_class, other_group: those of the
-    sets whose images differ in their label, or are of several subjects."""
+    whose number is `within`; tied: all sets; compared: how many were looked at for near ones; other_class,
+    other_group: those of the sets whose images differ in their label, or are of several subjects."""
 
     exact: list[tuple[int, int]]
     near: list[list[int]]
     within: int
+    tied: list[list[int]]
     compared: int
     other_class: list[list[int]]
     other_group: list[list[int]]
@@ -175,7 +176,7 @@ def gather(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Facts
         broken=[(printable(source.names[finding.index]), finding.error or "") for finding in scan.broken],
         left_out=[(printable(name), reason) for name, reason in [*source.left_out(), *passed]], notes=source.notes(),
         problems=problems, classes=classes, folders=folders, splits=splits, subjects=_sizes(subjects),
-        volumes=_sizes(volumes), groups=groups, boxes=boxes, in_names=_patients_in(names),
+        volumes=_sizes(volumes), groups=groups, boxes=boxes, in_names=_patients(names),
         unseen=len(source.names) - len(good) - len(scan.broken) - len(scan.passed), same=same,
         windows=list(windows_of(scan, asked).values()), thumbs=thumbs, thumbs_of=of, edges=borders(thumbs),
         sides=sidedness(thumbs, [groups[position] for position in of]))
@@ -266,7 +267,7 @@ def _same(good: Sequence[Finding], thumbs: np.ndarray, of: Sequence[int], classe
     digests, flat = [finding.digest for finding in good], [finding.flat for finding in good]
     first = find_copies(digests, flat).first
     if len(good) < 2:
-        return Same([], [], 0, len(good), [], [])
+        return Same([], [], 0, [], len(good), [], [])
     sought = find_copies([digests[i] for i in of], [flat[i] for i in of], thumbs).near
     sets = [sorted(of[place] for place in members) for members in sought]
     slices = [members for members in sets if volumes[members[0]] and len({volumes[i] for i in members}) == 1]
@@ -277,7 +278,8 @@ def _same(good: Sequence[Finding], thumbs: np.ndarray, of: Sequence[int], classe
 
     exact = [(position, other) for position, other in enumerate(first) if other != position]
     numbers = classes.numbers if classes and not classes.vectors else None
-    return Same(exact, near, len(slices), len(of), differ(numbers) if numbers else [], differ(groups) if groups else [])
+    return Same(exact, near, len(slices), sets, len(of), differ(numbers) if numbers else [],
+                differ(groups) if groups else [])
 
 
 def _sizes(of: Sequence[str | None]) -> Groups:
@@ -286,10 +288,15 @@ def _sizes(of: Sequence[str | None]) -> Groups:
     return Groups(sorted(counts.values()), unknown)
 
 
-def _patients_in(names: Sequence[str]) -> int:
-    """How many different ones the names of files seem to tell, by PATIENT; 0 unless nearly all names do."""
-    found = [match[0].lower() for name in names if (match := re.search(PATIENT, name, re.IGNORECASE))]
-    different = len(set(found))
+def patients_in(names: Sequence[str]) -> list[str]:
+    """What the names of files seem to tell of patients, by PATIENT."""
+    return [match[0] for name in names if (match := re.search(PATIENT, name, re.IGNORECASE))]
+
+
+def _patients(names: Sequence[str]) -> int:
+    """How many different ones the names tell; 0 unless all names do."""
+    found = patients_in(names)
+    different = len({name.lower() for name in found})
     return different if len(found) == len(names) and 1 < different < len(names) else 0
 
 

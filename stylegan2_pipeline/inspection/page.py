@@ -47,7 +47,7 @@ def inspection_page(facts: Facts, advice: Advice | None, found: Sequence[Remark]
         ("odd",     "Unlike the others",       odd_section(shown)),
         ("classes", "Classes",                 classes_section(facts, shown)),
         ("groups",  "Patients and volumes",    groups_section(facts)),
-        ("caveats", "What to keep in mind",    reports.caveats([*facts.notes, *caveats(facts)])),
+        ("caveats", "What to keep in mind",    reports.caveats([*([] if done else facts.notes), *caveats(facts)])),
     ], head)  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def lines_of(facts: Facts, advice: Advice | None, found: Sequence[Remark], done:
     """done: what a conversion did, in place of advice; full: with the names of all images that are spoken of."""
     lines = [f"{printable(facts.path)}: {counted(len(facts.good), 'image')}, read as {facts.kind}"]
     lines += table_lines(rows(facts, full))
-    lines += ["", *wrapped(facts.notes, "  ")] if facts.notes else []
+    lines += ["", *wrapped(facts.notes, "  ")] if facts.notes and not done else []
     lines += ["", "What to look at:"]
     for remark in found:
         lines += hanging(f"  {SIGNS[remark.level]} ", f"{remark.sentence} {remark.advice}".rstrip())

@@ -72,7 +72,7 @@ def conversion_reports(scan: Scan, source: Source, plan: Plan, asked: Conversion
     if not asked.report:
         return
     facts = gather(scan, source, asked, spool)
-    done = [*report_scan(scan, source, plan), *summary(scan, source, plan, asked)]
+    done = [f"Asked for: {asked.command_line()}", *report_scan(scan, source, plan), *summary(scan, source, plan, asked)]
     shown = None
     if wants_page(asked.report):
         chosen = choose(facts)
