@@ -220,9 +220,9 @@ def wrong_size():
     return dicoms.coded([dicoms.jpeg_lossless(PIXELS)], uid.JPEGLosslessSV1, np.zeros((64, 64), np.uint16))
 
 
-def short_palette():
+def short_palette(blue=b"\0\0"):
     ds = palette(16)
-    ds.BluePaletteColorLookupTableData = b"\0\0"
+    ds.BluePaletteColorLookupTableData = blue
     return ds
 
 
@@ -236,6 +236,7 @@ REFUSED = {
     "a box of no length": lambda: dicoms.coded([b"\0\0\0\x0CjP  \r\n\x87\n" + bytes(90)], uid.JPEG2000, PIXELS),
     "its size is missing": lambda: dicoms.coded([b"\xFF\xD8\xFF\xD9"], uid.JPEGLosslessSV1, PIXELS),
     "table of colours is damaged": short_palette,
+    "table of colours is": lambda: short_palette(b""),
     "table of gray values is damaged": lambda: dicoms.dataset(PIXELS, ModalityLUTSequence=[Dataset()]),
     "colours are stored in a way": lambda: dicoms.dataset(PIXELS, PhotometricInterpretation="HSV"),
     "holds no picture": lambda: dicoms.dataset(PIXELS, PixelData=None),
@@ -284,6 +285,18 @@ def test_decoders_are_tried_in_turn_and_gdcm_last(monkeypatch):
             with pytest.raises(BrokenImage, match=expected[-1]):
                 decode(ds)
         assert calls == expected
+
+
+@pytest.mark.parametrize("words", ["invalid literal for int() with base 10: 'SECRET'", 'A (0028,0004) "SECRET" is odd',
+                                   "it's b'SECRET SECRET', don't", "cut: 'SECRET"])
+def test_what_decoders_quote_is_not_said(words, monkeypatch):
+    def fail(source, runner):
+        raise ValueError(words)
+
+    monkeypatch.setattr(decoders.JPEGLosslessSV1Decoder, "_available", {"some": fail})
+    with pytest.raises(BrokenImage, match=r"cannot be decoded: some: .*…") as raised:
+        decode(dicoms.coded([dicoms.jpeg_lossless(PIXELS)], uid.JPEGLosslessSV1, PIXELS))
+    assert "SECRET" not in str(raised.value)
 
 
 def test_a_deflated_file_cannot_fill_the_memory(monkeypatch):

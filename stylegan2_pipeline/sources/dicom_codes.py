@@ -1,6 +1,7 @@
 """The stored values of one DICOM frame, decompressed: pydicom and its decoders, with sizes checked before they run."""
 
 import contextlib
+import re
 import warnings
 from typing import Any
 
@@ -140,5 +141,6 @@ def _coded(dataset: Any, frame: int) -> bytes:
 
 
 def _short(error: Exception) -> str:
-    words = " ".join(str(error).removeprefix(ALL_FAILED).split())
+    """Without what is quoted: in a damaged file it could be anything."""
+    words = re.sub(r"(?<!\w)b?(['\"]).*?(\1(?!\w)|$)", "…", " ".join(str(error).removeprefix(ALL_FAILED).split()))
     return printable(words[:200]) or type(error).__name__

@@ -141,9 +141,11 @@ def _looked_up(values: np.ndarray, dataset: Any, function: str) -> np.ndarray:
 def rgb_from_palette(stored: np.ndarray, dataset: Any) -> np.ndarray:
     """uint8 [H,W,3]. Colours of 16 bits are cut to 8, unless a file keeps 8 bits in numbers of 16."""
     try:
-        colours = quiet_pydicom().pixels.apply_color_lut(stored, dataset)[:, :, :3]
+        colours = quiet_pydicom().pixels.apply_color_lut(stored, dataset)[:, :, :3]  # a fourth is transparency
     except Exception:
-        raise BrokenImage("its table of colours is damaged") from None
+        colours = stored[:, :, np.newaxis]
+    if colours.shape[2] != 3:
+        raise BrokenImage("its table of colours is damaged")
     return (colours >> 8 if colours.max(initial=0) > 255 else colours).astype(np.uint8)
 
 
