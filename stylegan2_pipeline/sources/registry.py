@@ -18,8 +18,8 @@ class Reader(NamedTuple):
     """A kind of collection.
 
     what: in words; place: module and class in stylegan2_pipeline.sources, a class (tree, reading) -> Source with a
-    function claims(tree) -> int beside it: about how many images of the tree it would read, found without opening each where
-    names tell. takes: fields of Reading beside max_pixels that it heeds. whole: a published set with files of fixed
+    function claims(tree) -> int beside it: about how many images of the tree it would read, found without opening each
+    file where names tell. takes: fields of Reading beside max_pixels that it heeds. whole: a published set with files of fixed
     names, which it reads whatever else lies there.
     """
 
@@ -31,14 +31,10 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "images": Reader("images", "images.ImageFiles", frozenset({"frames"})),
-}
-READERS |= {
     "dicom": Reader("DICOM files", "dicom.DicomFiles", frozenset({"window", "slices", "every", "keep_localizers"})),
     "nifti": Reader("NIfTI volumes", "nifti.Nifti", frozenset({"axis", "slices", "every", "channel"})),
     "matlab": Reader("the figshare brain tumour set (.mat)", "matlab.MatlabSlices"),
     "parquet": Reader("tables of Hugging Face datasets", "parquet.TableImages"),
-}
-READERS |= {
     "mnist": Reader("MNIST, Fashion-MNIST and the like (idx files)", "idx.IdxImages", whole=True),
     "cifar": Reader("CIFAR-10 and CIFAR-100 for Python", "cifar.CifarImages", whole=True),
     "lsun": Reader("LSUN and other LMDB databases of images", "lsun.LmdbImages", whole=True),
