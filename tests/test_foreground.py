@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylegan2_pipeline.conversion.foreground import foreground, roomy
+from stylegan2_pipeline.sample_data.cigarette import render_cigarette
+from stylegan2_pipeline.sample_data.mri import render_mri
 
 BOX = (30, 20, 110, 90)
 
@@ -59,6 +61,31 @@ def test_nothing_but_background():
     assert box is None and share == 0
     blocks = np.random.default_rng(0).integers(0, 4, (64, 64, 1)).astype(np.uint8)  # what JPEG makes of black
     assert foreground(blocks) == (None, 0.0)
+
+
+def test_a_scene_has_no_background_and_smeared_noise_is_one():
+    y, x = np.mgrid[:96, :128] / 96
+    for seed in range(4):
+        noise = np.random.default_rng(seed).normal(0, 1, (96, 128))
+        smeared = (noise[:-1, :-1] + noise[1:, :-1] + noise[:-1, 1:] + noise[1:, 1:])[:, :, None]
+        assert foreground(abs(smeared).astype(np.float32)) == (None, 0.0)
+        sky = (np.where(y < 0.6, 220 - 60 * y, 60 + 30 * np.sin(9 * x + seed)) + 4 * noise).astype(np.uint8)
+        assert foreground(sky[:, :, None]) == ((0, 0, 128, 96), 1.0)
+    photographs = [foreground(render_cigarette(0, seed, 128))[1] for seed in range(8)]
+    assert np.mean(np.array(photographs) == 1.0) > 0.5  # the others have a ground like noise
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_heads_are_found_in_noise_and_in_a_larger_frame(seed):
+    random = np.random.default_rng(seed)
+    head = np.atleast_3d(render_mri(0, seed, 128)).astype(np.float32) * 4
+    (left, top, right, bottom), share = foreground(head)
+    assert 0.3 < share < 0.7
+    frame = np.zeros((200, 180, 1), np.float32)
+    frame[50:178, 30:158] = head[:, :, :1]
+    frame = np.hypot(frame + random.normal(0, 15, frame.shape), random.normal(0, 15, frame.shape)).astype(np.float32)
+    found, _ = foreground(frame)
+    assert max(abs(np.subtract(found, (left + 30, top + 50, right + 30, bottom + 50)))) <= 2
 
 
 def test_a_head_that_reaches_the_edge():

@@ -8,6 +8,8 @@ NOISES = 6.0        # this many standard deviations of the border's noise away f
 LEAST_PART = 0.05   # of the picture's range; less is shading, or the blocks of a JPEG file
 LEAST_LEVELS = 4    # of 255
 TOGETHER = 4        # pixels of 3x3 that must stand out: a corner of a shape has as many, a hot pixel has not
+LAG = 4             # pixels, farther than noise is smeared by a scanner's interpolation
+LIKENESS = 0.3      # correlation at that distance; of noise it is 0, of most photographs 0.5 and more
 MARGIN = 0.04       # of the longer side, around a box
 
 
@@ -15,7 +17,9 @@ def foreground(pixels: np.ndarray) -> tuple[Box | None, float]:
     """The box around everything that differs from the background, and the share of pixels that do.
 
     pixels: uint8 or float32 [H,W,1|3|4]. The background is the usual value along the border of the picture, with its
-    noise; where that is transparent, all transparent pixels are. (None, 0.0) when nothing differs from it.
+    noise; where that is transparent, all transparent pixels are. (None, 0.0) when nothing differs from it, as in
+    slices of air. A picture along whose border light and colours change, as in most photographs, has no background: it
+    is foreground everywhere.
     """
     mask = _stands_out(pixels)
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
@@ -54,11 +58,21 @@ def _stands_out(pixels: np.ndarray) -> np.ndarray:
     """bool [H,W]"""
     away = _away_from_border(pixels)
     noise = 1.4826 * float(np.median(_border(away)))  # of a normal distribution, from its median deviation
-    least = max(NOISES * noise, LEAST_PART * float(np.quantile(away, 0.995)))
+    brightest = float(np.quantile(away, 0.995))
+    if NOISES * noise > brightest / 2 and _goes_on(away):
+        return np.ones(away.shape, bool)
+    least = max(NOISES * noise, LEAST_PART * brightest)
     mask = away > max(least, LEAST_LEVELS if pixels.dtype == np.uint8 else 0)
     padded = np.pad(mask.astype(np.uint8), 1)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return mask & (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] >= TOGETHER)
+
+
+def _goes_on(away: np.ndarray) -> bool:
+    """Whether what is at the border is like what is a few pixels on: a scene, and not noise."""
+    lines = [line - line.mean() for line in (away[0], away[-1], away[:, 0], away[:, -1]) if len(line) > LAG]
+    product = sum(float((line[LAG:] * line[:-LAG]).mean()) for line in lines)
+    return product > LIKENESS * sum(float(np.square(line).mean()) for line in lines)
 
 
 def _away_from_border(pixels: np.ndarray) -> np.ndarray:
