@@ -147,7 +147,7 @@ def _holds(tree: Tree, name: str) -> bool:
 def _batches(tree: Tree) -> Iterator[str]:
     """Files that are named as CIFAR's beside a file that says the names of its classes, and are pickles."""
     for name in tree.files:
-        base = PurePosixPath(name).name
+        base = name.rpartition("/")[2]
         meta = "batches.meta" if "_batch" in base else "meta"
         if (TRAIN.fullmatch(base) or TEST.fullmatch(base)) and _holds(tree, beside(name, meta)):
             yield name

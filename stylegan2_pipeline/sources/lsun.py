@@ -4,9 +4,10 @@ The database is read by what its file format says, not by the library for it: th
 page ends the process. Little-endian files of 64-bit machines, which all published ones are.
 """
 
+import array
 import struct
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -52,17 +53,22 @@ class LmdbImages(Source):
             raise UserError(f"{tree.flag}: {self._name} in {tree.path} can only be read where it lies in a folder by "
                             f"itself: unpack it first.")
         self._place = place
+        self.names: list[str] = []
+        self._left_out: list[tuple[str, str]] = []
+        spans = array.array("q")  # of millions, a list would take a gigabyte
         try:
             with place.open("rb") as file:
-                found = list(entries(file))
-            if len({entry.key for entry in found}) < len(found):
+                for entry in entries(file):
+                    if entry.nested:
+                        self._left_out.append((_name(entry.key), "a database within the database"))
+                    else:
+                        self.names.append(_name(entry.key))
+                        spans.extend((entry.offset, entry.size))
+            if len(set(self.names)) < len(self.names):
                 raise Damaged("a key in it is there more than once")
         except (Damaged, OSError) as error:
             raise UserError(f"{tree.flag}: {place} cannot be read: {error}. Was it copied whole?") from None
-        self.names = [_name(entry.key) for entry in found if not entry.nested]
-        self._left_out = [(_name(entry.key), "a database within the database") for entry in found if entry.nested]
-        self._spans = np.array([(entry.offset, entry.size) for entry in found if not entry.nested],
-                               np.int64).reshape(-1, 2)
+        self._spans = np.array(spans).reshape(-1, 2)
 
     def decode(self, index: int) -> Decoded:
         offset, size = map(int, self._spans[index])
@@ -204,7 +210,7 @@ def _entry(database: _File, number: int, page: bytes, place: int) -> Entry:
 
 def _databases(tree: Tree) -> Iterator[str]:
     return (name for name in tree.files
-            if PurePosixPath(name).name == FILE and starts_with(tree, name, MAGIC, PAGE_HEADER))
+            if name.rpartition("/")[2] == FILE and starts_with(tree, name, MAGIC, PAGE_HEADER))
 
 
 def claims(tree: Tree) -> int:
