@@ -251,7 +251,7 @@ def read(task):
     return source.decode(index).pixels
 
 
-@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("compressed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_other_processes_read_what_was_unpacked_once(tmp_path, compressed, temp):
     (np.savez_compressed if compressed else np.savez)(tmp_path / "x.npz", images=RGB)
     with open_source(tmp_path) as source:
@@ -279,12 +279,12 @@ def test_small_compressed_files_are_read_where_they_are_needed(tmp_path, temp, m
 def test_a_large_array_is_not_read_to_be_opened(tmp_path):
     """A file of 60 GB that the disk holds none of."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10 ** 6, 200, 300)})
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10 ** 5, 800, 750)})
     with open(tmp_path / "x.npy", "wb") as file:
         file.write(header.getvalue())
-        file.truncate(len(header.getvalue()) + 10 ** 6 * 60000)
+        file.truncate(len(header.getvalue()) + 10 ** 5 * 600000)
     source = open_source(tmp_path / "x.npy")
-    assert len(source.names) == 10 ** 6 and source.decode(10 ** 6 - 1).pixels.max() == 0
+    assert len(source.names) == 10 ** 5 and source.decode(10 ** 5 - 1).pixels.max() == 0
 
 
 def test_a_member_that_lies_about_its_size_is_told(tmp_path):
@@ -307,7 +307,7 @@ def test_any_damage_gives_images_or_words(tmp_path, kind):
         (np.savez if kind == "npz" else np.savez_compressed)(path, images=RGB[:2], labels=[1, 2])
     data = path.read_bytes()
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(damaged(data) | damaged(data[:128]).map(lambda start: start + data[128:]))
     def check(bad):
         path.write_bytes(bad)

@@ -40,15 +40,15 @@ def overlap(one, other):
 
 @pytest.fixture(scope="module")
 def slices():
-    return [render_mri(3, index, 256)[:, :, None] for index in range(6)]
+    return [render_mri(3, index, 256)[:, :, None] for index in range(2)]
 
 
 @pytest.mark.parametrize("place", [(4, 4), (-4, 4), (4, -4), (-4, -4)])
 @pytest.mark.parametrize("size, value, smooth", [(10, 255, True), (12, 255, False), (14, 170, True), (16, 255, True)])
 def test_text_in_the_corners_is_found_where_it_is(slices, place, size, value, smooth):
     found = []
-    for pixels, text in zip(slices, TEXTS, strict=False):
-        drawn, box = draw(pixels, text, place, size, value, smooth)
+    for number, text in enumerate(TEXTS):
+        drawn, box = draw(slices[number % 2], text, place, size, value, smooth)
         found.append(max((overlap(box, line) for line in text_like(drawn)), default=0))
     assert sorted(found)[1] > 0.3 and max(found) > 0.8  # of five; long ones lose the end that is over the head
 
@@ -82,7 +82,7 @@ def test_what_is_in_the_middle_is_no_annotation():
 
 
 def test_plain_slices_noise_stripes_and_small_pictures_have_none(slices):
-    assert [text_like(pixels) for pixels in slices] == [[]] * 6
+    assert [text_like(pixels) for pixels in slices] == [[]] * 2
     random = np.random.default_rng(0)
     for pixels in (random.integers(0, 256, (200, 200, 3), np.uint8), np.full((64, 64, 1), 255, np.uint8),
                    np.zeros((31, 500, 1), np.uint8), np.indices((128, 128))[1, :, :, None].astype(np.uint8) % 16 * 16,

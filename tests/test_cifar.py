@@ -172,7 +172,7 @@ def test_any_damage_gives_images_or_words(tmp_path):
     good = (folder / "train").read_bytes()
     places = [place for place in range(len(good)) if not 400 < place < len(good) - 200] or [0]
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
     @given(damaged(good) | st.lists(st.tuples(st.sampled_from(places), st.integers(0, 255)), max_size=3))
     def check(bad):
         data = bytearray(good if isinstance(bad, list) else bad)
@@ -188,6 +188,7 @@ def test_any_damage_gives_images_or_words(tmp_path):
     check()
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers(-2 ** 31, 2 ** 70) | st.text() | st.binary() | st.floats(
     allow_nan=False), lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner)))
 def test_plain_containers_are_read_as_python_reads_them(value):
@@ -195,6 +196,7 @@ def test_plain_containers_are_read_as_python_reads_them(value):
         assert read_plain(pickle.dumps(value, protocol)) == value
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_instructions_are_followed_or_refused(data):
     for start in (b"\x80\x02", b"\x80\x04}(", b""):

@@ -150,7 +150,7 @@ def test_damage_is_told(tmp_path):
 def test_any_damage_gives_images_or_words(tmp_path, ending):
     images, labels = ((gzip.compress(data) if ending else data) for data in (idx(PIXELS), idx(CLASSES)))
 
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(damaged(images), damaged(labels))
     def check(bad_images, bad_labels):
         for first, second in ((bad_images, labels), (images, bad_labels)):

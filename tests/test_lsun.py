@@ -93,6 +93,7 @@ def decode(task):
     return source.decode(index).pixels[0, 0, 0]
 
 
+@pytest.mark.slow
 def test_other_processes_read_it(tmp_path):
     source = open_source(write(tmp_path / "x", {key_of(number): webp(number) for number in range(50)}))
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -166,7 +167,7 @@ def test_any_damage_gives_images_or_words(tmp_path):
     data = place.read_bytes()
     used = [number for number in range(len(data)) if data[number]]
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.tuples(st.sampled_from(used), st.integers(1, 255)), max_size=4),
            st.integers(0, len(data)) | st.just(len(data)))
     def check(changes, length):

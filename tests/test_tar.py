@@ -223,7 +223,7 @@ def test_a_file_that_is_too_large_is_broken(tmp_path, monkeypatch):
 def test_any_damage_gives_files_or_words(tmp_path, mode):
     data = write_tar(tmp_path / "x.tar", {"a.txt": b"abc" * 300, "d/ü" + "x" * 120: b"1"}, mode).read_bytes()
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(damaged(data))
     def check(bad):
         (tmp_path / "x.tar").write_bytes(bad)
