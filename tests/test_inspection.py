@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,6 +247,15 @@ class TestRecommendation:
         highs = [high for _, high in found.facts.windows]
         assert highs == sorted(highs) and 5 < highs[-1] / highs[0] < 7
         assert len(self.converted(found, tmp_path).names) < 5 / 6 * len(found.facts.good)
+
+    def test_the_archive_gets_a_place_of_its_own(self, tmp_path, monkeypatch):
+        source = collection(tmp_path / "s", {f"{i}.png": picture(i, (32, 32)) for i in range(8)})
+        (tmp_path / "out.zip").touch()
+        assert look(source).advice.asked.dest == tmp_path / "out-2.zip"
+        monkeypatch.chdir(source)
+        found = look_through(Conversion(Path(), Path("s.zip"), workers=1, report=(tmp_path / "x.json",)))
+        assert found.advice.asked.dest == tmp_path / "s.zip"
+        convert(found.advice.asked, say=lambda line: None)
 
     def test_a_few_images_may_be_looked_at_and_all_converted(self, tmp_path):
         found = look(collection(tmp_path / "s", {f"{i}.png": picture(i) for i in range(8)}), max_images=3)

@@ -1,9 +1,11 @@
 """What to look at before training, and the command line to type."""
 
+import itertools
 import shlex
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from stylegan2_pipeline.conversion.foreground import roomy
@@ -50,13 +52,22 @@ def recommend(facts: Facts, asked: Conversion) -> Advice | None:
     """None where no image can be used."""
     if not facts.good:
         return None
-    proposal, choices = replace(asked, report=(), workers=None, max_images=None), []
+    proposal = replace(asked, dest=free_dest(asked.source, asked.dest), report=(), workers=None, max_images=None)
+    choices = []
     for choose in CHOICES:
         choice = choose(facts, proposal)
         if choice is not None:
             choices.append(choice)
             proposal = replace(proposal, **choice.changes)
     return Advice(proposal, choices)
+
+
+def free_dest(source: Path, dest: Path) -> Path:
+    """The place itself, or one like it where nothing is yet, and outside of a folder that is read."""
+    if source.is_dir() and dest.resolve().is_relative_to(source.resolve()):
+        dest = source.resolve().parent / dest.name
+    others = (dest.with_name(f"{dest.stem}-{number}{dest.suffix}") for number in itertools.count(2))
+    return dest if not dest.exists() else next(other for other in others if not other.exists())
 
 
 def _crop(facts: Facts, asked: Conversion) -> Choice | None:

@@ -91,8 +91,12 @@ def window_words(windows: Sequence[tuple[float, float]]) -> str:
     lows, highs = [low for low, _ in windows], [high for _, high in windows]
     if len(windows) == 1:
         return f"{short(lows[0])} to {short(highs[0])} become 0 to 255"
-    return (f"of {len(windows)} scales, each its own: {short(min(lows))} to {short(max(lows))} become 0, "
-            f"{short(min(highs))} to {short(max(highs))} become 255")
+    return f"{len(windows)} volumes, each with its own scale: {_span(lows)} become 0, {_span(highs)} become 255"
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = short(min(values)), short(max(values))
+    return f"{low} to {high}" if low != high else low
 
 
 def foreground_words(facts: Facts) -> str:
