@@ -213,6 +213,16 @@ def test_bombs_and_full_disks_end_with_words(tmp_path, monkeypatch):
             TarTree(path)
 
 
+def test_temporary_files_need_no_locks(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(unpacked.fcntl, "flock", none)
+    with TarTree(write_tar(tmp_path / "x.tar.gz", FILES, "w:gz")) as tree:
+        TarTree(tmp_path / "x.tar.gz").close()
+        assert tree.read_bytes("note.txt") == b"text"
+
+
 def test_a_file_that_is_too_large_is_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(tar, "MAX_BYTES", 3)
     with pytest.raises(BrokenImage, match="too large"):

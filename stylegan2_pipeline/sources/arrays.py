@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from stylegan2_pipeline.decode import BrokenImage, Decoded
+from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.array_files import Array, arrays_in, chunks, read_array
 from stylegan2_pipeline.sources.array_labels import (
     choose_images,
@@ -67,8 +68,7 @@ class ArrayImages(Source):
             pixels = values if values.dtype == np.uint8 else values.astype(np.uint8) * 255
             return Decoded(np.ascontiguousarray(pixels), kind, format="numpy")
         if part.layout.channels > 1:
-            if self._scale is None:  # of another type than those it was chosen for: none was asked of them
-                raise BrokenImage(f"its colours are {kind}, and how the others were scaled does not hold for them")
+            assert self._scale is not None  # there is one as soon as one part needs it
             return Decoded(np.ascontiguousarray(self._scale.apply(values)), kind, format="numpy",
                            remarks=(self._scale.remark,))
         with np.errstate(over="ignore"):
@@ -130,7 +130,7 @@ class ArrayImages(Source):
         if tests:
             self._notes.append(f"Left out, because they are for tests: {some(tests)}.")
         found: dict[str, list[Array]] = {}
-        for name in files:
+        for name in progress(files, len(files), "Reading headers"):
             try:
                 found[name] = arrays_in(self.tree, name)
             except BrokenImage as error:

@@ -80,7 +80,8 @@ def _make() -> tuple[io.FileIO, Path]:
     while True:
         handle, name = tempfile.mkstemp(prefix=PREFIX)
         file = io.FileIO(handle, "w")
-        fcntl.flock(file, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # a file system without locks: nobody can take it for a stale one there
+            fcntl.flock(file, fcntl.LOCK_SH)
         if os.path.exists(name):  # else another process took it for a stale one before it was locked
             return file, Path(name)
         file.close()
