@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -36,6 +36,7 @@ def test_filters_are_pillows(name, channels):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
+@settings(max_examples=60)
 @given(name=st.sampled_from(FILTER_NAMES), channels=st.sampled_from([1, 3, 4]), width=st.integers(1, 40),
        height=st.integers(1, 40), size=st.tuples(st.integers(1, 30), st.integers(1, 30)), seed=st.integers(0, 99))
 def test_parts_of_pictures_are_resized_as_if_they_were_cut_out(compiled, name, channels, width, height, size, seed):
