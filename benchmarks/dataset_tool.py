@@ -64,7 +64,7 @@ def main(images: int, width: int, height: int, resolution: int, resize_filter: s
 
     The plain loop decodes, crops, resizes and encodes one file after another with Pillow and puts it into a zip. The
     dataset tool also looks for broken, gray, transparent, turned and copied images, and is timed as a whole, with the
-    start of its processes. That the pixels are the same is checked. Then: what an image takes, part by part, in one
+    start of its worker processes; loading Python and its packages counts for neither. That the pixels are the same is checked. Then: what an image takes, part by part, in one
     process; and resizing alone, by Pillow, by the tool and by torch, with the largest and the mean difference of
     pixels from Pillow's.
 
@@ -110,6 +110,7 @@ def archives(photos: Photos, folder: Path, workers: list[int], repeats: int) -> 
     ways: dict[str, Callable[[Path], None]] = {PLAIN: functools.partial(by_plain_loop, photos)}
     for number in workers:
         ways[f"dataset tool, {number} process{'es' * (number > 1)}"] = functools.partial(by_tool, photos, number)
+    warm_up(photos, folder)
     times: dict[str, list[float]] = {way: [] for way in ways}
     work: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
@@ -131,6 +132,13 @@ def archives(photos: Photos, folder: Path, workers: list[int], repeats: int) -> 
                      "figure": f"{count / seconds:.0f} images/s, {cpu:.1f} ms of CPU time an image",
                      "ratio": medians[PLAIN] / seconds})
     return rows
+
+
+def warm_up(photos: Photos, folder: Path) -> None:
+    """Loads and compiles what the first conversion of a process needs."""
+    few = Photos(folder / "few", photos.side, photos.resize_filter)
+    make_photos(few.folder, 2, (photos.side + 9, photos.side + 9))
+    by_tool(few, 1, folder / "few.zip")
 
 
 def cpu_seconds() -> float:
