@@ -262,8 +262,8 @@ def test_a_missing_decoder_is_named(syntax, decoder, line, monkeypatch):
         decode(dicoms.coded([b"\0\0"], syntax, PIXELS))
 
 
-def test_decoders_are_tried_in_turn_and_gdcm_last(monkeypatch):
-    """GDCM ends the process over damaged data, so that it is used only where it is alone."""
+def test_decoders_are_tried_in_turn_and_some_only_where_there_is_no_other(monkeypatch):
+    """GDCM ends the process over damaged data."""
     calls = []
 
     def decoder(name):
@@ -276,7 +276,7 @@ def test_decoders_are_tried_in_turn_and_gdcm_last(monkeypatch):
 
     ds = dicoms.coded([dicoms.jpeg_lossless(PIXELS)], uid.JPEGLosslessSV1, PIXELS)
     for names, expected in ((("gdcm", "first", "second"), ["first", "second"]), (("gdcm", "first"), ["first"]),
-                            (("gdcm",), ["gdcm"])):
+                            (("gdcm",), ["gdcm"]), (("gdcm", "pyjpegls"), ["pyjpegls"])):
         monkeypatch.setattr(decoders.JPEGLosslessSV1Decoder, "_available", {name: decoder(name) for name in names})
         calls.clear()
         if "second" in names:

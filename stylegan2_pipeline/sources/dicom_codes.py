@@ -17,6 +17,8 @@ JPEG = b"\xFF\xD8"  # and JPEG-LS: how its data begins
 JP2 = b"\0\0\0\x0CjP  "
 SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # JPEG and JPEG-LS markers that precede a size
 ALL_FAILED = "Unable to decode as exceptions were raised by all available plugins:"  # pydicom's, before the reason
+# Damaged data keeps the first busy for 10 s now and then, and ends the second, and the process with it.
+LAST_RESORT = ("pyjpegls", "gdcm")
 RGB_KINDS = ("RGB", "YBR_ICT", "YBR_RCT")  # decoders of JPEG 2000 turn the latter two into RGB and keep the name
 
 
@@ -45,11 +47,11 @@ def stored_frame(dataset: Any, frame: int, max_pixels: int) -> np.ndarray:
 
 
 def _decoded(decoder: Any, dataset: Any, frame: int) -> tuple[np.ndarray, dict]:
-    """By each decoder that is here, until one succeeds. GDCM only where it is the only one: damaged files end it, and
-    the process with it."""
+    """By each decoder that is here, until one succeeds, those of LAST_RESORT only where there is no other."""
     if not decoder.is_encapsulated:
         return decoder.as_array(dataset, index=frame)
-    names = [name for name in decoder.available_plugins if name != "gdcm"] or ["gdcm"]
+    there = decoder.available_plugins
+    names = [name for name in there if name not in LAST_RESORT] or [name for name in LAST_RESORT if name in there][:1]
     for name in names[:-1]:
         with contextlib.suppress(Exception):
             return decoder.as_array(dataset, index=frame, decoding_plugin=name)
