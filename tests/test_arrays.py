@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from damaging import damaged, read_all
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 
 from stylegan2_pipeline.decode import BrokenImage
 from stylegan2_pipeline.sources import array_files, arrays
@@ -229,6 +230,17 @@ def test_arrays_that_are_no_images_are_told(tmp_path, array, words):
     save(tmp_path / "good.npy", GRAY)
     source = open_source(tmp_path)
     assert len(source.names) == 5 and [name for name, _ in source.left_out()] == ["x.npy"]
+
+
+def test_what_there_is_more_of_is_read(tmp_path):
+    """Pictures of an array do not take its place, nor do statistics beside pictures."""
+    for number in range(3):
+        Image.fromarray(RGB[number]).save(tmp_path / f"preview{number}.png")
+    save(tmp_path / "images.npy", RGB)
+    assert isinstance(open_source(tmp_path), ArrayImages)
+    (tmp_path / "images.npy").unlink()
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(99), sigma=np.zeros((99, 99)))
+    assert not isinstance(open_source(tmp_path), ArrayImages)
 
 
 def test_one_file_that_is_damaged_is_left_out(tmp_path):
