@@ -118,6 +118,7 @@ class TestInspectionReports:
         assert document["images"] == 33 and document["broken"][0]["name"] == "a/broken.jpg"
         assert document["folders"]["images"] == {"a": 16, "b": 17}
         assert ["b/odd\\udcff.png", "a/00.png"] in document["exact_copies"]
+        assert document["files"][0]["name"] == "a/00.png" and document["files"][0]["width"] == 48
         assert document["traits"]["flat"]["images"] == ["b/&amp;.png"]
         assert r"b/odd\udcff.png = a/00.png" in words and max(map(len, words.splitlines())) < 200
 

@@ -33,7 +33,9 @@ def as_document(facts: Facts, advice: Advice | None, found: Sequence[Remark],
         "patients": dataclasses.asdict(facts.subjects), "volumes": dataclasses.asdict(facts.volumes),
         "windows": [list(window) for window in facts.windows],
         "left_and_right": {**(dataclasses.asdict(facts.sides) if facts.sides else {}), "words": mirror_words(facts)},
-        "foreground": [finding.filled for finding in facts.good],
+        "files": [{"name": name, "width": finding.size[0], "height": finding.size[1], "format": finding.format,
+                   "mode": finding.mode, "foreground": finding.filled}
+                  for name, finding in zip(names, facts.good, strict=True)],
         "notes": facts.notes, "problems": facts.problems, "caveats": caveats(facts),
         "remarks": [dataclasses.asdict(remark) for remark in found], "done": list(done),
         "recommended": {"command": advice.command, "options": [{"option": choice.option, "why": choice.why}

@@ -133,23 +133,23 @@ class Facts:
         """Whether what the images show lies on an even background, most often."""
         return max(self.edges.black, self.edges.white) >= BORDERED
 
-    @property
+    @cached_property
     def formats(self) -> Counter[str]:
         return Counter(finding.format or "unknown" for finding in self.good)
 
-    @property
+    @cached_property
     def modes(self) -> Counter[str]:
         return Counter(finding.mode or "unknown" for finding in self.good)
 
-    @property
+    @cached_property
     def sizes(self) -> Counter[tuple[int, int]]:
         return Counter(finding.size for finding in self.good)
 
-    @property
+    @cached_property
     def kinds(self) -> Counter[str]:
         return Counter(_kind(finding) for finding in self.good)
 
-    @property
+    @cached_property
     def bits(self) -> Counter[str]:
         return Counter("more than 8 bits" if finding.deep else "1 bit" if finding.mode == "1" else "8 bits"
                        for finding in self.good)
