@@ -64,9 +64,9 @@ def main(images: int, width: int, height: int, resolution: int, resize_filter: s
 
     The plain loop decodes, crops, resizes and encodes one file after another with Pillow and puts it into a zip. The
     dataset tool also looks for broken, gray, transparent, turned and copied images, and is timed as a whole, with the
-    start of its worker processes; loading Python and its packages counts for neither. That the pixels are the same is checked. Then: what an image takes, part by part, in one
-    process; and resizing alone, by Pillow, by the tool and by torch, with the largest and the mean difference of
-    pixels from Pillow's.
+    start of its worker processes; loading Python and its packages counts for neither. That the pixels are the same is
+    checked. Then: what an image takes, part by part, in one process; and resizing alone, by Pillow, by the tool and by
+    torch, with the largest and the mean difference of pixels from Pillow's.
 
     \b
     Examples:
