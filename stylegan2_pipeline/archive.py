@@ -95,8 +95,9 @@ class Archive:
             digests = content["images"] if isinstance(content, dict) and content["files"] == files else None
         except (UserError, BrokenImage, KeyError):
             return None
-        whole = isinstance(digests, list) and len(digests) == len(self.names)
-        return digests if whole and all(isinstance(digest, str) for digest in digests) else None
+        if not isinstance(digests, list) or len(digests) != len(self.names):
+            return None
+        return digests if all(isinstance(digest, str) for digest in digests) else None
 
     @contextlib.contextmanager
     def _naming(self, index: int) -> Iterator[None]:
@@ -231,9 +232,9 @@ class ArchiveWriter:
 
 
 def pixel_digest(pixels: np.ndarray) -> str:
-    """128 bits of the SHA-256 of uint8 [C,H,W] and its shape; in hexadecimal."""
+    """128 bits of the SHA-256 of uint8 [C,H,W] and its shape, pixel by pixel as files have them; in hexadecimal."""
     state = hashlib.sha256(repr(pixels.shape).encode())
-    state.update(np.ascontiguousarray(pixels))
+    state.update(np.ascontiguousarray(pixels.transpose(1, 2, 0)).data)
     return state.hexdigest()[:32]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from stylegan2_pipeline import shared_memory
 from stylegan2_pipeline.dataset import ImageDataset
 from torch_utils.errors import UserError
+from torch_utils.host import keep_freed_memory
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # clusters send them to all processes of a job
 
@@ -36,6 +37,7 @@ def main(memory: int) -> None:
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)  # what to do is the parent's to decide
+    keep_freed_memory()
     tasks, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no answer
     with contextlib.suppress(EOFError, BrokenPipeError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from test_inspection import collection, picture, shape
 
 from stylegan2_pipeline.commands.dataset import command
@@ -127,6 +127,19 @@ class TestInspectionReports:
         section = page[page.index('id="same"'):]
         section = section[:section.index("</section>")]
         assert len(pictures_of(section, "Image")) == 4 and "different folders" in section
+
+
+def test_suspected_text_is_listed_and_shown(tmp_path):
+    source = collection(tmp_path / "s", {f"{i}.png": shape(i, (160, 160), 0, 120) for i in range(6)})
+    image = shape(7, (160, 160), 0, 120)
+    for line in ("DOE JOHN", "1970-01-01"):
+        ImageDraw.Draw(image).text((4, 4 if line[0] == "D" else 145), line, fill=255, font=ImageFont.load_default(12))
+    image.save(source / "named.png")
+    told, (page, document) = reports(source, tmp_path, ["html", "json"])
+    assert json.loads(document)["traits"]["text"]["images"] == ["named.png"]
+    assert any("Text seems to be burned into 1 image" in line for line in told)
+    shown, = pictures_of(page[page.index('<section id="text"'):].partition("</section>")[0], "Image named.png")
+    assert abs(shown.astype(int)[..., 0] - np.asarray(image)).mean() < 4
 
 
 class TestPlaces:

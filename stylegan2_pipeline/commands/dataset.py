@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 PATH = click.Path(path_type=Path)
-SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120}
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120}
 Command = Callable[..., Any]
 
 SOURCE = [

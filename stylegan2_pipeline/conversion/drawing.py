@@ -18,6 +18,7 @@ from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import printable
 from torch_utils.errors import UserError
 
+PADS = ("pad", "pad-only")  # transforms that show the whole picture
 TEXT_REMARK = "Burned-in text is suspected"
 
 

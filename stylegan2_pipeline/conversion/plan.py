@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stylegan2_pipeline.conversion.copies import exact_copies, near_copies
-from stylegan2_pipeline.conversion.drawing import Draft, Task
+from stylegan2_pipeline.conversion.drawing import PADS, Draft, Task
 from stylegan2_pipeline.conversion.grouping import groups_of
 from stylegan2_pipeline.conversion.labelling import choose_labels, label_table
 from stylegan2_pipeline.conversion.options import Conversion, parse_holdout, trainable
@@ -110,7 +110,7 @@ def choose_size(scan: Scan, asked: Conversion) -> Draft:
 
 def natural_side(finding: Finding, asked: Conversion) -> int:
     """The side of the square an image becomes when it is not resized."""
-    return max(finding.size) if asked.transform == "pad" else min(finding.size)
+    return max(finding.size) if asked.transform in PADS else min(finding.size)
 
 
 def usual_side(scan: Scan) -> int:

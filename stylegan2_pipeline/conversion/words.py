@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stylegan2_pipeline.conversion.drawing import PADS
 from stylegan2_pipeline.conversion.scan import Finding, Scan
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Labels, printable, some
@@ -44,7 +45,7 @@ def report_scan(scan: Scan, source: Source, plan: "Plan") -> list[str]:
     if plan.channels == 1:
         tell("Colour becomes gray", lambda finding: finding.colour)
     tell("Warning: these show nothing, they are of one colour everywhere", lambda finding: finding.flat)
-    if not draft.crop:
+    if not draft.crop and draft.transform != "pad-only":
         least = min(draft.width or 0, draft.height or 0)
         tell(f"Warning: smaller than {draft.width}x{draft.height} and enlarged, which adds no detail",
              lambda finding: used_side(finding, draft.transform) < least)
@@ -72,8 +73,8 @@ def windows_text(plan: "Plan") -> str:
     volumes = [window for volume, window in plan.windows.items() if volume is not None]
     lows, highs = [low for low, _ in volumes], [high for _, high in volumes]
     each = f"percentiles {plan.percentiles[0]:g} and {plan.percentiles[1]:g}"
-    return (f"each of {len(volumes)} volumes or files has one scale, its {each} become 0 and 255 (from {min(lows):g} to "
-            f"{max(lows):g}, and from {min(highs):g} to {max(highs):g}).")
+    return (f"each of {len(volumes)} volumes or files has one scale, its {each} become 0 and 255 (from {min(lows):g} "
+            f"to {max(lows):g}, and from {min(highs):g} to {max(highs):g}).")
 
 
 def summary(scan: Scan, source: Source, plan: "Plan", asked: "Conversion") -> list[str]:
@@ -132,7 +133,7 @@ def sizes_text(sizes: Counter[tuple[int, int]], most: int = 5) -> str:
 
 def used_side(finding: Finding, transform: str | None) -> int:
     """The side that is fitted to the side of the archive's images."""
-    return max(finding.size) if transform == "pad" else min(finding.size)
+    return max(finding.size) if transform in PADS else min(finding.size)
 
 
 def archive_bytes(side: int, channels: int) -> int:

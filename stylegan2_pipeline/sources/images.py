@@ -107,8 +107,9 @@ class ImageFiles(Source):
         if self._groups is None:
             record = self.record()
             groups = record.get("groups") if isinstance(record, dict) else None
-            whole = isinstance(groups, list) and len(groups) == len(self.files) == len(self.names)
-            self._groups = groups if whole and all(isinstance(group, int) for group in groups) else []
+            if not isinstance(groups, list) or not len(groups) == len(self.files) == len(self.names):
+                groups = []
+            self._groups = groups if all(isinstance(group, int) for group in groups) else []
         return f"group {self._groups[index]}" if self._groups else None
 
     def run(self, index: int) -> int:

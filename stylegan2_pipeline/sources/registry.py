@@ -19,8 +19,8 @@ class Reader(NamedTuple):
 
     what: in words; place: module and class in stylegan2_pipeline.sources, a class (tree, reading) -> Source with a
     function claims(tree) -> int beside it: about how many images of the tree it would read, found without opening each
-    file where names tell. takes: fields of Reading beside max_pixels that it heeds. whole: a published set with files of fixed
-    names, which it reads whatever else lies there.
+    file where names tell. takes: fields of Reading beside max_pixels that it heeds. whole: a published set with files
+    of fixed names, which it reads whatever else lies there.
     """
 
     what: str
