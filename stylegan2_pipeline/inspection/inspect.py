@@ -35,11 +35,10 @@ def inspect(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
     check_options(asked)
     check_places(asked.report)
     inspection = look_through(asked)
-    for line in inspection.lines():
-        say(line)
-    for path in asked.report:
+    for path in asked.report:  # first: a pipe that `say` goes to may close early
         write_report(path, inspection)
-        say(f"\nReport: {path}" if path == asked.report[0] else f"Report: {path}")
+    for line in [*inspection.lines(), "", *(f"Report: {path}" for path in asked.report)]:
+        say(line)
 
 
 def default_report(source: Path) -> Path:
