@@ -316,7 +316,8 @@ def mirror_words(facts: Facts) -> str:
 def caveats(facts: Facts) -> list[str]:
     """What these figures stand on."""
     found = ["Copies are sought at 64 pixels, mirrored or not, but not shifted, turned or cut to a part; burned-in "
-             "text is a suspicion, by its look alone."]
+             "text is a suspicion, by its look alone.",
+             "A report holds pictures and names of files: it needs the care that the images need."]
     if facts.unseen:
         found.insert(0, f"Not all was looked at: {counted(facts.unseen, 'image')} more.")
     if facts.same.compared < len(facts.good):
