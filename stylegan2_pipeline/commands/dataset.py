@@ -134,7 +134,7 @@ What can be read as --source:
   matlab     .mat files of the figshare brain tumour set                pip install '.[mat]'
   mnist      train-images-idx3-ubyte.gz, also Fashion-MNIST
   cifar      cifar-10-python.tar.gz, cifar-100-python.tar.gz
-  lsun       a folder with data.mdb                                     pip install '.[lsun]'
+  lsun       a folder with data.mdb
   arrays     .npy and .npz
   parquet    Hugging Face datasets                                      pip install '.[parquet]'
 pip install '.[sources]' takes all of these packages.""")

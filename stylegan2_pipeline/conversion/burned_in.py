@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two are the first outside
 
@@ -54,6 +53,8 @@ def text_like(pixels: np.ndarray) -> list[Box]:
 
 def _pieces(gray: np.ndarray) -> list[Piece]:
     """Bright spots of the size of characters."""
+    from scipy import ndimage  # only for who looks for text
+
     labels, count = ndimage.label(gray - _ground(gray) >= CONTRAST, np.ones((3, 3)))
     if not 0 < count <= MAX_PIECES:
         return []

@@ -21,7 +21,6 @@ from stylegan2_pipeline.conversion.scan import Drawn, Scan
 from stylegan2_pipeline.conversion.spool import Journal, Spool
 from stylegan2_pipeline.conversion.words import archive_bytes, left_out_lines, report_scan, summary
 from stylegan2_pipeline.encode import ending
-from stylegan2_pipeline.inspection.write import conversion_reports
 from stylegan2_pipeline.parallel import WorkerPool
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.base import Source
@@ -62,7 +61,10 @@ def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
                 say(line)
             drawn = draw_rest(pool, source, plan, journal, spool)
             write(asked, source, plan, spool, drawn)
-            conversion_reports(scan, source, plan, asked, spool, drawn)
+            if asked.report:
+                from stylegan2_pipeline.inspection.write import conversion_reports  # which loads torch
+
+                conversion_reports(scan, source, plan, asked, spool, drawn)
         for line in summary(scan, source, plan, asked):
             say(line)
 

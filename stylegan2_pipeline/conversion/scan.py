@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from stylegan2_pipeline.conversion.foreground import Box
+from stylegan2_pipeline.conversion.resize import resize_pixels
 from stylegan2_pipeline.conversion.spool import Piece
 from stylegan2_pipeline.decode import Decoded
 
@@ -137,14 +138,11 @@ def thumbnail_of(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())
         pixels = np.rint((pixels - low) * np.float32(255 / max(high - low, 1e-30))).astype(np.uint8)
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    picture = picture.reduce((max(picture.width // THUMBNAIL, 1), max(picture.height // THUMBNAIL, 1)))
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture).convert("RGB")
-    if picture.size != (THUMBNAIL, THUMBNAIL):
-        picture = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    small = np.asarray(picture)
-    return small if small.ndim == 3 else small[:, :, np.newaxis]
+    small = resize_pixels(pixels, (THUMBNAIL, THUMBNAIL), "box")
+    if small.shape[2] == 4:
+        white = Image.new("RGBA", (THUMBNAIL, THUMBNAIL), (255, 255, 255, 255))
+        small = np.asarray(Image.alpha_composite(white, Image.fromarray(small)).convert("RGB"))
+    return small
 
 
 def colours(pixels: np.ndarray) -> tuple[bool, bool]:

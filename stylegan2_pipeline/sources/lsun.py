@@ -45,6 +45,8 @@ class Entry(NamedTuple):
 class LmdbImages(Source):
     """One image a value, in the order of the keys, which are the names; binary keys are in hexadecimal."""
 
+    curated = True
+
     def __init__(self, tree: Tree, reading: Reading = Reading()) -> None:  # noqa: B008 - it cannot be changed
         self.path, self.tree, self.reading = tree.path, tree, reading
         self._name, self._others = _choose(tree)
