@@ -362,3 +362,47 @@ def test_many_sizes_are_summed_up(tmp_path):
     for number in range(8):
         scan.add(examined(number, source.decode(number))[0])
     assert sizes_text(scan.sizes, 2) == "1 of 10x10, 1 of 11x10 and 6 of 6 other sizes"
+
+
+# Volumes
+
+def heads(folder, patients, slices=12):
+    """NIfTI volumes of patients, whose last slices show next to nothing, all in the same way."""
+    nibabel = pytest.importorskip("nibabel")
+    folder.mkdir(parents=True, exist_ok=True)
+    for patient in range(patients):
+        random = np.random.default_rng(patient)
+        voxels = np.zeros((32, 32, slices), np.float32)
+        for number in range(slices - 3):
+            coarse = random.uniform(100, 1000 * (patient + 1), (8, 8))
+            voxels[4:28, 4:28, number] = np.kron(coarse, np.ones((3, 3)))
+        voxels[15:17, 15:17, slices - 3:slices - 1] = 500 + patient + np.arange(2) / 10
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / f"sub-{patient:02d}_T1w.nii.gz")
+
+
+def test_patients_are_set_aside_whole_though_the_ends_of_their_volumes_are_alike(run):
+    heads(run.source, 10)
+    archive, report = run(holdout="0.2", width=32, height=32)
+    with Archive(archive.path.with_name("1-holdout.zip")) as aside:
+        assert len(archive) == 8 * 11 and len(aside) == 2 * 11
+    assert "a slice of a volume that shows nothing: 10" in report
+    assert "Set aside: 22 of 110 images of 2 of 10 groups" in report
+    record = json.loads(zipfile.ZipFile(archive.path).read("dataset.json"))
+    assert [record["groups"].count(group) for group in sorted(set(record["groups"]))] == [11] * 8
+    assert "sub-" not in json.dumps(record)
+
+
+def test_each_volume_has_one_window_and_one_box(run):
+    heads(run.source, 3)
+    archive, report = run(width=16, height=16, crop="foreground")
+    assert "each of 3 volumes or files has one scale" in report
+    full = images(archive)[:, 0].reshape(3, 11, 16, 16)
+    for volume in full:
+        assert volume[:9].max() == 255 and (volume[9:].max((1, 2)) < 255).all()  # not stretched slice by slice
+        assert (volume[9:] > 0).any() and (volume[9:].mean((1, 2)) < 20).all()  # nor cut to their own little spot
+
+
+def test_slices_that_show_little_can_be_left_out(run):
+    heads(run.source, 3)
+    archive, report = run(width=32, height=32, min_foreground=0.1)
+    assert len(archive) == 27 and "less than 10% of it shows anything: 9" in report

@@ -117,7 +117,7 @@ def examined(index: int, image: Decoded) -> tuple[Finding, Details]:
     thumbnail = thumbnail_of(image.pixels)
     colour, equal = (False, True) if channels == 1 else colours(image.pixels)
     details = Details(thumbnail, histogram(image) if image.deep else None)
-    flat = int(np.ptp(thumbnail)) <= 1 and bool((image.pixels == image.pixels[0, 0]).all())
+    flat = int(np.ptp(thumbnail, axis=(0, 1)).max()) <= 1 and bool((image.pixels == image.pixels[0, 0]).all())
     return Finding(
         index, size=(width, height), mode=image.mode, format=image.format, channels=channels, deep=image.deep,
         colour=colour, equal=equal, transparent=has_transparency(image.pixels), rotated=image.rotated,

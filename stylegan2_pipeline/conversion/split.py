@@ -141,7 +141,8 @@ def _check(units: Sequence[Sequence[int]], held: int, target: int) -> None:
     count, largest = sum(map(len, units)), max(map(len, units))
     if not held:
         raise UserError(f"--holdout: all {count} images belong to one group, or are copies of one another, so that "
-                        f"none can be held out without the others. Choose another --group-by, or leave --holdout out.")
+                        f"none can be held out without the others. Choose another --group-by, leave out "
+                        f"what hardly shows anything by --min-foreground=0.1, or leave --holdout out.")
     if abs(held - target) > _FAR * count:
         raise UserError(f"--holdout: of {count} images {target} are to be held out, and whole groups come no nearer to "
                         f"that than {held}: there are {len(units)} groups, the largest of {largest} images. Choose "

@@ -105,7 +105,10 @@ class ImageFiles(Source):
     def subject(self, index: int) -> str | None:
         """By the groups of an archive of ours."""
         if self._groups is None:
-            record = self.record()
+            try:
+                record = self.record()
+            except UserError:  # labels() says so, where labels are wanted
+                record = None
             groups = record.get("groups") if isinstance(record, dict) else None
             if not isinstance(groups, list) or not len(groups) == len(self.files) == len(self.names):
                 groups = []
