@@ -236,7 +236,7 @@ class Scan:
         if finding.filled is not None and finding.filled < least_filled:
             self.passed.append((finding, f"less than {least_filled:.0%} of it shows anything"))
             return
-        if volume is not None and finding.flat:
+        if volume is not None and finding.flat and finding.channels == 1:
             self.passed.append((finding, "a slice of a volume that shows nothing"))
             return
         if volume is not None and finding.box is not None:
