@@ -156,3 +156,17 @@ def test_one_box_keeps_the_slices_of_a_volume_in_their_places():
     first, second = head(50, 30, 70, 50), head(60, 40, 90, 70)
     shown = [drawn(pixels, Recipe(1, 44, 44, "pad"), (50, 30, 90, 70)) for pixels in (first, second)]
     np.testing.assert_array_equal(np.maximum(*shown), np.maximum(first, second)[28:72, 48:92])
+
+
+@pytest.mark.parametrize("size", [(70, 50), (33, 90), (16, 16), (12, 20), (64, 64), (31, 32)])
+def test_the_crop_of_published_imagenet_figures_is_that_of_pillow_step_by_step(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    while min(picture.size) >= 32:
+        picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
+    shorter = min(picture.size)
+    picture = picture.resize((round(picture.width * 16 / shorter), round(picture.height * 16 / shorter)),
+                             Image.Resampling.BICUBIC)
+    left, top = (picture.width - 16) // 2, (picture.height - 16) // 2
+    found = render(Decoded(pixels), Recipe(3, 16, 16, "center-crop-dhariwal", "lanczos")).transpose(1, 2, 0)
+    np.testing.assert_array_equal(found, np.asarray(picture.crop((left, top, left + 16, top + 16))))

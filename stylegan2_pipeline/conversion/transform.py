@@ -86,6 +86,20 @@ def center_crop_wide(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     return on_canvas(center_crop(picture, recipe), recipe)
 
 
+def center_crop_dhariwal(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """As ImageNet is prepared for published figures (Dhariwal & Nichol 2021): halved by means of blocks while its
+    shorter side is twice what is wanted or more, then bicubic, then the middle; whatever the recipe's filter is."""
+    side = recipe.width
+    height, width, _ = picture.shape
+    while min(height, width) >= 2 * side:
+        height, width = height // 2, width // 2
+        picture = resize_pixels(picture, (width, height), "box")
+    scale = side / min(height, width)
+    height, width = round(height * scale), round(width * scale)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_pixels(picture, (width, height), "bicubic")[top:top + side, left:left + side]
+
+
 def pad(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
     """The whole picture, as large as fits."""
     height, width, _ = picture.shape
@@ -101,7 +115,7 @@ def pad_only(picture: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 TRANSFORMS: dict[str, Callable[[np.ndarray, Recipe], np.ndarray]] = {  # uint8 [H,W,C] -> uint8 [H,W,C]
     "stretch": stretch, "center-crop": center_crop, "center-crop-wide": center_crop_wide, "pad": pad,
-    "pad-only": pad_only,
+    "pad-only": pad_only, "center-crop-dhariwal": center_crop_dhariwal,
 }
 
 
