@@ -248,6 +248,24 @@ class TestRecommendation:
         assert highs == sorted(highs) and 5 < highs[-1] / highs[0] < 7
         assert len(self.converted(found, tmp_path).names) < 5 / 6 * len(found.facts.good)
 
+    def test_slices_are_copies_for_an_inspection_as_for_a_conversion(self, tmp_path):
+        nib = pytest.importorskip("nibabel")
+        random = np.random.default_rng(0)
+        (tmp_path / "s").mkdir()
+        for subject in range(8):
+            coarse = np.kron(random.uniform(100, 1000, (8, 8, 1)), np.ones((4, 4, 10)))
+            coarse[:, :, :3] = 0  # the ends of all volumes: a spot, hardly larger than noise
+            coarse[15:17, 15:17, :3] = 500 + subject
+            voxels = coarse + random.uniform(0, 1, coarse.shape)
+            image = nib.Nifti1Image(voxels.astype(np.float32), np.eye(4))
+            nib.save(image, tmp_path / "s" / f"sub-{subject}_T1w.nii.gz")
+        found = look(tmp_path / "s", transform="pad", width=32, height=32)
+        same = found.facts.same
+        assert same.near == same.exact == same.other_group == [] and "--duplicates=auto" not in options(found)
+        told: list[str] = []
+        convert(Conversion(tmp_path / "s", tmp_path / "o.zip", workers=1, duplicates="drop-near"), told.append)
+        assert len(Archive(tmp_path / "o.zip").names) == 80
+
     def test_the_archive_gets_a_place_of_its_own(self, tmp_path, monkeypatch):
         source = collection(tmp_path / "s", {f"{i}.png": picture(i, (32, 32)) for i in range(8)})
         (tmp_path / "out.zip").touch()

@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from metrics.memorization.thumbnails import Thumbnails
 
+BLANK_LEVELS, BLANK_SHARE = 16, 0.05  # of an image whose pixels differ by so much, of 255, in less than this part
+
 
 @dataclass(frozen=True)
 class Copies:
@@ -53,23 +55,32 @@ def near_copies(thumbs: np.ndarray, digests: Sequence[str], flat: Sequence[bool]
 
     thumbs: uint8 [N,64,64,C], the whole images at that size, alpha as a fourth channel. volumes: of which each is a
     slice, or None: slices of one volume are alike and no copies, unless their pixels are equal, and a slice is at most
-    a copy of that of another volume which is most like it.
+    a copy of that of another volume which is most like it. The ends of volumes, which hardly show anything, are alike
+    in all of them, and nobody's copies.
     """
     import torch
 
     from metrics.memorization.duplicates import find_duplicates
     from metrics.memorization.thumbnails import Thumbnails, premultiplied, smooth
 
-    showing = np.flatnonzero(~np.asarray(flat, bool))
+    own = volumes or [None] * len(thumbs)
+    showing = np.array([place for place, (blank, volume) in enumerate(zip(flat, own, strict=True))
+                        if not blank and not (volume and nearly_blank(thumbs[place]))], np.int64)
     if len(showing) < 2:
         return []
     grids = [smooth(premultiplied(torch.from_numpy(thumbs[part]).permute(0, 3, 1, 2).float())).add_(0.5)
              .to(torch.uint8) for part in np.array_split(showing, len(showing) // 1024 + 1)]
     names = tuple(digests[i].encode() for i in showing.tolist())
     images = Thumbnails(torch.cat(grids), names, torch.arange(len(showing)))
-    own = [volumes[i] for i in showing.tolist()] if volumes else []
-    sets = _sets_of_slices(images, own) if any(own) else find_duplicates(images).sets
+    shown = [own[i] for i in showing.tolist()]
+    sets = _sets_of_slices(images, shown) if any(shown) else find_duplicates(images).sets
     return [showing[members].tolist() for members in sets]
+
+
+def nearly_blank(thumbnail: np.ndarray) -> bool:
+    """uint8 [64,64,C] with so little to see that all such images are alike, as the ends of volumes are."""
+    gray = thumbnail.astype(np.int16).max(2)
+    return bool((abs(gray - np.median(gray)) > BLANK_LEVELS).mean() < BLANK_SHARE)
 
 
 def _sets_of_slices(images: "Thumbnails", volumes: Sequence[str | None]) -> list[list[int]]:

@@ -22,8 +22,6 @@ from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Label, Labels, printable, some
 from torch_utils.errors import UserError
 
-BLANK_LEVELS, BLANK_SHARE = 16, 0.05  # of an image whose pixels differ by so much, of 255, in less than this part
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -132,10 +130,7 @@ def find_copies(kept: Sequence[Finding], source: Source, asked: Conversion,
     near = []
     if drop == "drop-near" or asked.holdout:
         volumes = [source.volume(finding.index) for finding in kept]
-        small = thumbnails(kept, spool)
-        blank = [one or (volume is not None and nearly_blank(thumbnail))
-                 for one, volume, thumbnail in zip(flat, volumes, small, strict=True)]
-        near = near_copies(small, digests, blank, volumes)
+        near = near_copies(thumbnails(kept, spool), digests, flat, volumes)
     if drop == "drop-near":
         first = own.copy()
         for members in near:
@@ -153,12 +148,6 @@ def thumbnails(kept: Sequence[Finding], spool: Spool) -> np.ndarray:
         small.append(Details.from_bytes(spool.get(finding.details)).thumbnail)
     channels = max(thumbnail.shape[2] for thumbnail in small)
     return np.stack([np.broadcast_to(thumbnail, (*thumbnail.shape[:2], channels)) for thumbnail in small])
-
-
-def nearly_blank(thumbnail: np.ndarray) -> bool:
-    """uint8 [64,64,C] with so little to see that all such images are alike, as the ends of volumes are."""
-    gray = thumbnail.astype(np.int16).max(2)
-    return bool((abs(gray - np.median(gray)) > BLANK_LEVELS).mean() < BLANK_SHARE)
 
 
 def about_copies(copies: Sequence[tuple[Finding, Finding]], labels: Labels | None, first: Sequence[int],

@@ -189,7 +189,7 @@ def _can_split(facts: Facts, groups: list[int], asked: Conversion) -> bool:
     """Whether there are enough groups for it that copies do not join."""
     kept = [position for position, finding in enumerate(facts.good) if (finding.filled or 0) >= asked.min_foreground]
     place = {position: number for number, position in enumerate(kept)}
-    tied = [[place[position] for position in members if position in place] for members in facts.same.tied]
+    tied = [[place[position] for position in members if position in place] for members in facts.same.near]
     try:
         split([str(groups[position]) for position in kept], tied, HOLDOUT, asked.seed)
     except UserError:
@@ -249,12 +249,12 @@ def _about_copies(facts: Facts) -> list[Remark]:
     same, found = facts.same, []
     if same.other_class:
         what = "labels" if facts.classes else "folders"
-        found.append(Remark("bad", f"{counted(len(same.other_class), 'set')} of images that show the same, with "
-                                   f"different {what}.",
+        sets = counted(len(same.other_class), "set of images", "sets of images")
+        found.append(Remark("bad", f"{sets} that show the same, or nearly, with different {what}.",
                             "One of them is wrong, or the set was put together from others; the report shows them."))
     if same.other_group:
-        found.append(Remark("watch", f"{counted(len(same.other_group), 'set')} of images that show the same, of "
-                                     f"different patients or groups.",
+        sets = counted(len(same.other_group), "set of images", "sets of images")
+        found.append(Remark("watch", f"{sets} that show the same, or nearly, of different patients or groups.",
                             "A holdout keeps them on one side; the report shows them."))
     if same.exact:
         found.append(Remark("watch", f"{counted(len(same.exact), 'exact copy', 'exact copies')} of an earlier image.",
@@ -323,9 +323,8 @@ def caveats(facts: Facts) -> list[str]:
     if facts.same.compared < len(facts.good):
         found.append(f"Near copies were sought among {facts.same.compared} of {len(facts.good)} images, evenly spread; "
                      f"exact ones among all.")
-    if facts.same.within:
-        found.append(f"Sets of slices of one volume that look nearly the same, as neighbours do, are not listed: "
-                     f"{facts.same.within}.")
+    if facts.volumes.sizes:
+        found.append("Neighbours in a volume look nearly the same, and are not taken for copies.")
     if facts.volumes.sizes and facts.having("deep"):
         found.append("Names of patients and headers of files are never written to archives or reports. Slices of whole "
                      "heads show faces all the same: have them removed before, where that matters.")

@@ -47,14 +47,12 @@ class Trait:
 @dataclass(frozen=True)
 class Same:
     """Images that show the same, by position among the good ones. exact: copies, each with the first one of its
-    pixels; near: sets of images that show the same, equal ones included, without those that are slices of one volume,
-    whose number is `within`; tied: all sets; compared: how many were looked at for near ones; other_class,
-    other_group: those of the sets whose images differ in their label, or are of several subjects."""
+    pixels; near: sets of images that show the same, equal ones included, by the rules of a conversion; compared: how
+    many were looked at for near ones; other_class, other_group: those of the sets whose images differ in their label,
+    or are of several subjects."""
 
     exact: list[tuple[int, int]]
     near: list[list[int]]
-    within: int
-    tied: list[list[int]]
     compared: int
     other_class: list[list[int]]
     other_group: list[list[int]]
@@ -267,19 +265,16 @@ def _same(good: Sequence[Finding], thumbs: np.ndarray, of: Sequence[int], classe
     digests, flat = [finding.digest for finding in good], [finding.flat for finding in good]
     first = find_copies(digests, flat).first
     if len(good) < 2:
-        return Same([], [], 0, [], len(good), [], [])
-    sought = find_copies([digests[i] for i in of], [flat[i] for i in of], thumbs).near
+        return Same([], [], len(good), [], [])
+    sought = find_copies([digests[i] for i in of], [flat[i] for i in of], thumbs, [volumes[i] for i in of]).near
     sets = [sorted(of[place] for place in members) for members in sought]
-    slices = [members for members in sets if volumes[members[0]] and len({volumes[i] for i in members}) == 1]
-    near = [members for members in sets if members not in slices]
 
     def differ(values: Sequence[object]) -> list[list[int]]:
         return [members for members in sets if len({values[i] for i in members}) > 1]
 
     exact = [(position, other) for position, other in enumerate(first) if other != position]
     numbers = classes.numbers if classes and not classes.vectors else None
-    return Same(exact, near, len(slices), sets, len(of), differ(numbers) if numbers else [],
-                differ(groups) if groups else [])
+    return Same(exact, sets, len(of), differ(numbers) if numbers else [], differ(groups) if groups else [])
 
 
 def _sizes(of: Sequence[str | None]) -> Groups:
