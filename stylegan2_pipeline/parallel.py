@@ -20,6 +20,10 @@ Result = TypeVar("Result")
 _context: Any = None  # in a worker process: what its pool was made with
 
 
+class WorkerLost(UserError):
+    """A process ended before its work did."""
+
+
 class WorkerPool:
     """Calls function(context, item) in `workers` processes; in this one if there is just one.
 
@@ -47,7 +51,7 @@ class WorkerPool:
             self._executor.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[Any, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of the items. Raises what the function raises; UserError if a process dies."""
+        """Results in the order of the items. Raises what the function raises; WorkerLost if a process dies."""
         if self._executor is None:
             yield from (function(self._context, item) for item in items)
             return
@@ -60,7 +64,7 @@ class WorkerPool:
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool:
-            raise UserError("A worker process was ended by the system, most often for want of memory. Try again with "
+            raise WorkerLost("A worker process was ended by the system, most often for want of memory. Try again with "
                             "--workers=1, which also tells whether a single image is the cause.") from None
         finally:
             for future in pending:

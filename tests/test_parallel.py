@@ -1,12 +1,13 @@
 """Work in processes: in order, bounded, and a dead process is a message."""
 
+import errno
 import os
 import signal
 
 import pytest
 
-from stylegan2_pipeline.parallel import WorkerPool
-from torch_utils.errors import UserError
+from stylegan2_pipeline.parallel import WorkerLost, WorkerPool
+from torch_utils.files import CannotWrite
 
 
 def kill(context, item):
@@ -15,7 +16,7 @@ def kill(context, item):
 
 
 def test_a_killed_worker_is_a_message():
-    with pytest.raises(UserError, match="ended by the system"), WorkerPool(None, 2) as pool:
+    with pytest.raises(WorkerLost, match="ended by the system"), WorkerPool(None, 2) as pool:
         list(pool.map(kill, range(20)))
 
 
@@ -36,3 +37,13 @@ def test_results_are_in_order_and_the_input_is_not_read_far_ahead():
         assert [next(results) for _ in range(5)] == [("context", number) for number in range(5)]
         assert len(taken) < 30
         assert [number for _, number in results] == list(range(5, 500))
+
+
+def no_room(context, item):
+    raise CannotWrite("--dest: out.zip", OSError(errno.ENOSPC, "No space left on device"))
+
+
+def test_a_full_disk_is_said_by_workers_too():
+    with pytest.raises(CannotWrite, match="--dest: out.zip cannot be written: .*The disk is full"), \
+            WorkerPool(None, 2) as pool:
+        list(pool.map(no_room, range(3)))

@@ -17,6 +17,11 @@ class CannotWrite(UserError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "The disk is full: free some space, or choose another place." if full else "Choose another place."
         super().__init__(f"{what} cannot be written: {error.strerror or error}. {remedy}")
+        self._arguments = what, error
+
+    def __reduce__(self) -> tuple[type["CannotWrite"], tuple[str, OSError]]:
+        """So that it can be told by a worker process: exceptions are copied by their message alone otherwise."""
+        return type(self), self._arguments
 
 
 CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST,

@@ -21,7 +21,7 @@ from stylegan2_pipeline.conversion.scan import Drawn, Scan
 from stylegan2_pipeline.conversion.spool import Journal, Spool
 from stylegan2_pipeline.conversion.words import archive_bytes, left_out_lines, report_scan, summary
 from stylegan2_pipeline.encode import ending
-from stylegan2_pipeline.parallel import WorkerPool
+from stylegan2_pipeline.parallel import WorkerLost, WorkerPool
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import printable
@@ -38,8 +38,8 @@ def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
 
     The bytes written depend on the images and options alone, not on the number of workers, nor on whether it was
     interrupted and went on. Raises UserError, with nothing written, when the images cannot become one uniform set
-    without a further choice; KeyboardInterrupt
-    when a signal ends it, with what was done kept if that took long.
+    without a further choice; KeyboardInterrupt when a signal ends it. What was done is kept then, and when the disk is
+    full or a process is killed, if it took long.
     """
     check_options(asked)
     for path, flag in destinations(asked):
@@ -97,7 +97,7 @@ def work_on(asked: Conversion, source: Source) -> Iterator[tuple[Journal, Spool]
                             f"out to start anew.")
         try:
             yield journal, spool
-        except (KeyboardInterrupt, CannotWrite):
+        except (KeyboardInterrupt, CannotWrite, WorkerLost):
             journal.kept = bool(journal.lines) or time.monotonic() - start > KEEP_SEC
             if journal.kept:
                 click.echo(f"\nWhat is done lies in {folder}: the same command goes on from there. Remove it to start "

@@ -20,11 +20,13 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[None]:
-    """Within it SIGINT, SIGTERM and SIGHUP raise Interrupted (in the main thread)."""
+    """Within it SIGINT, SIGTERM and SIGHUP raise Interrupted (in the main thread), but for those that are ignored, as
+    nohup asks for."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _raise) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, _raise) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:
