@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stylegan2_pipeline.conversion.foreground import foreground, roomy
+from stylegan2_pipeline.conversion.foreground import foreground, greatest, roomy
 from stylegan2_pipeline.sample_data.cigarette import render_cigarette
 from stylegan2_pipeline.sample_data.mri import render_mri
 
@@ -128,3 +128,9 @@ def test_roomy_boxes_are_moved_rather_than_cut():
     assert roomy((40, 10, 60, 90), (100, 100)) == (7, 7, 93, 93)
     assert roomy((0, 0, 100, 50), (100, 50)) == (0, 0, 100, 50)  # nothing around it to take
     assert roomy((60, 10, 90, 20), (50, 80)) == (0, 0, 50, 80)   # of a larger page of the same file
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_greatest_of_channels(channels):
+    values = np.random.default_rng(channels).integers(0, 256, (7, 5, channels), np.uint8)
+    assert (greatest(values) == values.max(2)).all() and greatest(values).dtype == np.uint8

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stylegan2_pipeline.conversion.foreground import greatest
+
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two are the first outside
 
 LONGEST = 1024        # pixels; larger pictures are looked at in a smaller copy
@@ -40,11 +42,12 @@ class Piece(NamedTuple):
 
 def text_like(pixels: np.ndarray) -> list[Box]:
     """Boxes around suspected lines of text in uint8 [H,W,C]; empty for a picture with none. A few ms a picture."""
-    gray = pixels[:, :, :3].max(axis=2)
+    gray = greatest(pixels[:, :, :3])
     step = -(-max(gray.shape) // LONGEST)
     if step > 1:  # the brightest of each block, so that thin strokes stay
         height, width = (length // step for length in gray.shape)
-        gray = gray[:height * step, :width * step].reshape(height, step, width, step).max(axis=(1, 3))
+        rows = gray[:height * step, :width * step].reshape(height, step, width * step).max(axis=1)
+        gray = greatest(rows.reshape(height, width, step))
     if min(gray.shape) < 32:
         return []
     lines = [line for line in _lines(_pieces(gray)) if _is_text(line, gray)]
@@ -77,7 +80,8 @@ def _ground(gray: np.ndarray) -> np.ndarray:
     for down in (0, half):
         for right in (0, half):
             place = np.s_[down:down + 2 * half * height, right:right + 2 * half * width]
-            squares = padded[place].reshape(height, 2 * half, width, 2 * half).min(axis=(1, 3))
+            flat_rows = padded[place].reshape(height, 2 * half, -1).min(axis=1)
+            squares = flat_rows.reshape(height, width, 2 * half).min(axis=2)
             spread = squares.repeat(2 * half, axis=0).repeat(2 * half, axis=1)
             np.maximum(ground[place], spread, out=ground[place])
     return ground[half:half + gray.shape[0], half:half + gray.shape[1]]

@@ -1,5 +1,7 @@
 """What in a picture is not its background, such as a head in the air of a scanner; and how to cut to it."""
 
+import functools
+
 import numpy as np
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -82,7 +84,12 @@ def _away_from_border(pixels: np.ndarray) -> np.ndarray:
         if np.median(_border(values[:, :, 3])) < 128:
             return values[:, :, 3]
         values = values[:, :, :3] * (values[:, :, 3:] / np.float32(255))
-    return abs(values - np.median(_border(values), 0)).max(2)
+    return greatest(abs(values - np.median(_border(values), 0)))
+
+
+def greatest(values: np.ndarray) -> np.ndarray:
+    """values.max(2) of [H,W,C] with few channels, many times faster than numpy's."""
+    return functools.reduce(np.maximum, (values[:, :, channel] for channel in range(values.shape[2])))
 
 
 def _border(values: np.ndarray) -> np.ndarray:
