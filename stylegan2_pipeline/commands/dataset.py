@@ -58,8 +58,8 @@ PICTURES = [
     click.option("--height", metavar="INT", type=click.IntRange(1, 16384), help="See --width."),
     click.option("--transform", type=click.Choice(["center-crop", "center-crop-wide", "center-crop-dhariwal", "pad",
                                                    "pad-only", "stretch"]),
-                 help="How images become square: cut to the middle; cut to WxH and put on a black square; as ImageNet is "
-                      "prepared for published figures; resized and surrounded by borders; surrounded without being "
+                 help="How images become square: cut to the middle; cut to WxH and put on a black square; as ImageNet "
+                      "is prepared for published figures; resized and surrounded by borders; surrounded without being "
                       "enlarged; distorted.  [default: none, for images that are square]"),
     click.option("--crop", type=click.Choice(["none", "foreground"]), default="none",
                  help="foreground: cut away the even background first, one box for all slices of a volume."),
