@@ -19,6 +19,7 @@ from stylegan2_pipeline.conversion.transform import Recipe, middle, render
 from stylegan2_pipeline.conversion.words import sizes_text
 from stylegan2_pipeline.dataset import ImageDataset
 from stylegan2_pipeline.decode import Decoded
+from stylegan2_pipeline.inspection import write
 from stylegan2_pipeline.sources.registry import open_source
 from torch_utils.errors import UserError
 
@@ -406,3 +407,17 @@ def test_slices_that_show_little_can_be_left_out(run):
     heads(run.source, 3)
     archive, report = run(width=32, height=32, min_foreground=0.1)
     assert len(archive) == 27 and "less than 10% of it shows anything: 9" in report
+
+
+def test_where_a_report_is_interrupted_the_archive_is_there_and_nothing_to_go_on_with(run, tmp_path, capsys,
+                                                                                     monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write, "conversion_reports", interrupted)
+    monkeypatch.setattr(convert_module, "KEEP_SEC", -1)
+    save(run.source / "a.png", rgb())
+    with pytest.raises(KeyboardInterrupt):
+        run(report=(tmp_path / "report.txt",))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.zip", "source"]
+    assert "1.zip is made and whole; its reports are not." in capsys.readouterr().err

@@ -176,7 +176,8 @@ def test_another_source_is_not_gone_on_with(tmp_path):
     kill_after(tmp_path, words, 10)
     photo(tmp_path / "photos" / "a" / "000.jpg", 100, 100, seed=999)
     refused = tool(tmp_path, *words, "--continue")
-    assert refused.returncode == 2 and "was begun with something else (state)" in refused.stderr
+    assert refused.returncode == 2 and "was begun with something else (the files there)" in refused.stderr
+    assert (tmp_path / "out.zip.partial" / "journal.jsonl").read_bytes().count(b"\n") >= 10
     assert "looked at before" not in (anew := tool(tmp_path, *words)).stderr and anew.returncode == 0
 
 

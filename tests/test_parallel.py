@@ -44,6 +44,6 @@ def no_room(context, item):
 
 
 def test_a_full_disk_is_said_by_workers_too():
-    with pytest.raises(CannotWrite, match="--dest: out.zip cannot be written: .*The disk is full"), \
+    with pytest.raises(CannotWrite, match=r"--dest: out\.zip cannot be written: .*The disk is full"), \
             WorkerPool(None, 2) as pool:
         list(pool.map(no_room, range(3)))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stylegan2_pipeline.conversion.passes import findings_of
 from stylegan2_pipeline.conversion.scan import Finding
 from stylegan2_pipeline.conversion.spool import Journal, Piece, Spool
 from torch_utils.errors import UserError
@@ -38,7 +39,7 @@ def test_damage_is_noticed(tmp_path):
     piece = spool.put(b"abcdef")
     path = tmp_path / piece.file
     path.write_bytes(b"abcxef")
-    with pytest.raises(UserError, match=r"is damaged\. Remove .* and start anew"):
+    with pytest.raises(UserError, match=r"is damaged, .*\. Start anew"):
         spool.get(piece)
     path.write_bytes(b"abc")
     assert not spool.has(piece) and not spool.has(Piece("other.bin", 0, 1, 0))
@@ -100,6 +101,43 @@ def test_other_settings_begin_anew_and_say_what_differs(tmp_path):
         assert journal.lines == []
 
 
+def test_where_nothing_may_begin_anew_what_is_there_stays(tmp_path):
+    folder = tmp_path / "work"
+    with Journal(folder, {"a": 1}) as journal:
+        journal.add({"index": 0})
+        journal.kept = True
+    with pytest.raises(UserError, match=r"--continue: .* was begun with something else \(a\)"):
+        Journal(folder, {"a": 2}, anew=False)
+    with Journal(folder, {"a": 1}, anew=False) as journal:
+        assert journal.lines == [{"index": 0}]
+
+
+def test_files_of_others_are_never_removed(tmp_path):
+    folder = tmp_path / "photos.partial"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"--dest: .*photos\.partial.* holds something else \(thesis\.txt\)"):
+        Journal(folder, {})
+    assert os.listdir(folder) == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    for name in ("lock", "journal.jsonl", ".settings.7.tmp.json", "17-1795307.bin", "photos"):  # of one that was killed
+        (folder / name).write_bytes(b"")
+    with Journal(folder, {}) as journal:
+        assert sorted(os.listdir(folder)) == ["journal.jsonl", "lock", "settings.json"] and not journal.lines
+
+
+@pytest.mark.parametrize("line", ["[1]", "3", "null", "{"])
+def test_lines_that_are_none_end_what_is_gone_on_with(tmp_path, line):
+    folder = tmp_path / "work"
+    with Journal(folder, {}) as journal:
+        journal.add({"index": 0})
+        journal.kept = True
+    with (folder / "journal.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    with Journal(folder, {}) as journal:
+        assert journal.lines == [{"index": 0}]
+
+
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
     with Journal(tmp_path / "work", {}), pytest.raises(UserError, match="Another process is at work"):
         Journal(tmp_path / "work", {})
@@ -118,3 +156,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     details=st.none() | st.builds(Piece), drawn=st.none()))
 def test_findings_survive_the_journal(finding):
     assert Finding.from_json(json.loads(json.dumps(finding.to_json()))) == finding
+
+
+def test_broken_images_are_looked_at_again(tmp_path):
+    lines = [Finding(0, error="Permission denied").to_json(), Finding(1, size=(8, 8)).to_json()]
+    assert list(findings_of(lines, Spool(tmp_path))) == [1]

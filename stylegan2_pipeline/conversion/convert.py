@@ -61,6 +61,7 @@ def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
                 say(line)
             drawn = draw_rest(pool, source, plan, journal, spool)
             write(asked, source, plan, spool, drawn)
+            journal.done = True
             if asked.report:
                 from stylegan2_pipeline.inspection.write import conversion_reports  # which loads torch
 
@@ -87,21 +88,22 @@ def work_on(asked: Conversion, source: Source) -> Iterator[tuple[Journal, Spool]
     folder = asked.dest.with_name(f"{asked.dest.name}.partial")
     if asked.continue_ and not (folder / "journal.jsonl").exists():
         raise UserError(f"--continue: there is no {folder} to go on with; leave --continue out to start.")
-    settings = {"source": str(asked.source.resolve()), "state": source.state(), "reading": asdict(asked.reading()),
-                "kind": [asked.source_type, asked.only],
-                "foreground": needs_foreground(asked), "format": asked.format, "compress": asked.compress}
+    settings = {"--source": str(asked.source.resolve()), "the files there": source.state(),
+                "how they are read": asdict(asked.reading()),
+                "--source-type, --only": [asked.source_type, asked.only],
+                "--crop, --min-foreground": needs_foreground(asked), "--format": asked.format,
+                "--compress": asked.compress}
     start = time.monotonic()
-    with Journal(folder, settings) as journal, contextlib.closing(Spool(folder)) as spool:
-        if asked.continue_ and journal.differs:
-            raise UserError(f"--continue: {folder} was begun with something else ({journal.differs}). Leave --continue "
-                            f"out to start anew.")
+    with Journal(folder, settings, anew=not asked.continue_) as journal, contextlib.closing(Spool(folder)) as spool:
         try:
             yield journal, spool
         except (KeyboardInterrupt, CannotWrite, WorkerLost):
-            journal.kept = bool(journal.lines) or time.monotonic() - start > KEEP_SEC
+            journal.kept = not journal.done and (bool(journal.lines) or time.monotonic() - start > KEEP_SEC)
             if journal.kept:
                 click.echo(f"\nWhat is done lies in {folder}: the same command goes on from there. Remove it to start "
                            f"anew.", err=True)
+            if journal.done:
+                click.echo(f"\n{asked.dest} is made and whole; its reports are not.", err=True)
             raise
 
 

@@ -51,7 +51,7 @@ def run_scan(pool: WorkerPool, source: Source, spool: Spool, journal: Journal | 
 
 
 def findings_of(lines: Iterable[dict], spool: Spool) -> dict[int, Finding]:
-    """By index, those whose pieces are there."""
+    """By index, those whose pieces are there. Broken images are looked at again: the reason may be mended."""
     known: dict[int, Finding] = {}
     with contextlib.suppress(TypeError, KeyError, ValueError):  # a damaged line ends what can be used
         for line in lines:
@@ -62,7 +62,8 @@ def findings_of(lines: Iterable[dict], spool: Spool) -> dict[int, Finding]:
                 finding = Finding.from_json(line)
                 known[finding.index] = finding
     return {index: finding for index, finding in known.items()
-            if all(spool.has(piece) for piece in (finding.details, finding.drawn and finding.drawn.piece) if piece)}
+            if finding.error is None
+            and all(spool.has(piece) for piece in (finding.details, finding.drawn and finding.drawn.piece) if piece)}
 
 
 def runs_of(source: Source, indices: Iterable[int]) -> Iterator[list[int]]:

@@ -9,6 +9,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 import zlib
@@ -16,10 +17,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
+from stylegan2_pipeline.sources.labels import some
 from torch_utils.errors import UserError
 from torch_utils.files import CannotWrite, atomic_path
 
 FORMAT = 1  # of the folder: raised whenever what is found or drawn changes
+_OURS = re.compile(r"lock|journal\.jsonl|\.settings\..*|[0-9]+-[0-9]+\.bin")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Spool:
         except OSError as error:
             raise UserError(f"{self.folder / piece.file} cannot be read: {error.strerror}.") from None
         if zlib.crc32(data) != piece.crc:
-            raise UserError(f"{self.folder / piece.file} is damaged. Remove {self.folder} and start anew.")
+            raise UserError(f"{self.folder / piece.file} is damaged, as after a crash of the machine. "
+                            f"Start anew: what was done is given up.")
         return data
 
     def has(self, piece: Piece) -> bool:
@@ -87,25 +91,32 @@ class Spool:
 class Journal:
     """Lines of JSON about images, for one process at a time, and the settings that they hold for.
 
-    lines: those of an earlier process, if its settings are the same; a last one that is not whole is left out.
+    lines: those of an earlier process, if its settings are the same; a last one that is not whole is left out. kept:
+    set it, and the folder outlives this process; done: all is written, and there is nothing to go on with.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Raises UserError when another process works in the folder, or it cannot be made."""
+    def __init__(self, folder: Path, settings: Mapping[str, Any], anew: bool = True) -> None:
+        """anew: begin again where the settings are others, instead of a UserError that leaves everything as it is.
+
+        Raises UserError also when another process works in the folder, it cannot be made, or it holds other things.
+        """
         self.folder = folder
         self.kept = False
+        self.done = False
         self.differs = ""  # why an earlier process's lines do not hold any more
-        settings = {"format": FORMAT, **settings}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("a")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another process is at work in {folder}. Wait for it, or stop it first.") from None
-        except OSError as error:
-            raise CannotWrite(f"--dest: {folder}", error) from None
-        self.lines = self._earlier(settings)
-        self._file = (folder / "journal.jsonl").open("a", encoding="utf-8")
+        with contextlib.ExitStack() as opened:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _check_ours(folder)
+                self._lock = opened.enter_context((folder / "lock").open("a"))
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.lines = self._earlier({"version": FORMAT, **settings}, anew)
+                self._file = (folder / "journal.jsonl").open("a", encoding="utf-8")
+            except BlockingIOError:
+                raise UserError(f"Another process is at work in {folder}. Wait for it, or stop it first.") from None
+            except OSError as error:
+                raise CannotWrite(f"--dest: {folder}", error) from None
+            opened.pop_all()
 
     def add(self, line: Mapping[str, Any]) -> None:
         try:
@@ -114,7 +125,7 @@ class Journal:
         except OSError as error:
             raise CannotWrite(f"--dest: {self.folder}", error) from None
 
-    def _earlier(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    def _earlier(self, settings: dict[str, Any], anew: bool) -> list[dict[str, Any]]:
         path, journal = self.folder / "settings.json", self.folder / "journal.jsonl"
         before = _read_json(path)
         text = json.loads(json.dumps(settings))
@@ -122,8 +133,11 @@ class Journal:
             return _whole_lines(journal)
         if before is not None:
             self.differs = ", ".join(sorted(name for name in text if before.get(name) != text[name]))
+        if not anew:
+            raise UserError(f"--continue: {self.folder} was begun with something else "
+                            f"({self.differs or 'what it was is lost'}). Leave --continue out to start anew.")
         for file in self.folder.iterdir():
-            if file.name != "lock":
+            if file.name not in ("lock", path.name):  # which says whose the folder is
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         with atomic_path(path) as partial:
             partial.write_text(json.dumps(settings), encoding="utf-8")
@@ -141,6 +155,15 @@ class Journal:
         self._lock.close()
 
 
+def _check_ours(folder: Path) -> None:
+    """What is there will be removed. Raises UserError where somebody else may have put it there."""
+    names = os.listdir(folder)
+    strange = [name for name in names if not _OURS.fullmatch(name) and name != folder.stem]
+    if strange and "settings.json" not in names:
+        raise UserError(f"--dest: {folder}, where work would be done before it is finished, holds something else "
+                        f"({some(sorted(strange))}). Move that away, or choose another name.")
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -155,9 +178,12 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     with path.open("rb") as file:
         for line in _ended(file):
             try:
-                lines.append(json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(record, dict):
+                break
+            lines.append(record)
             length += len(line)
     os.truncate(path, length)
     return lines
