@@ -263,6 +263,7 @@ def test_groups_stay_when_an_archive_is_converted_again_and_nothing_is_left_out_
     aside = Archive(first.path.with_name("1-holdout.zip"))
     kept = {first.read(i).tobytes() for i in range(len(first))}
     assert record["holdout"] == {"set_aside": 2, "of": 4, "asked": "2", "group_by": "folder", "seed": 1}
+    assert "the metric memorization needs 20 or more of them" in report
     assert len(record["groups"]) == len(first) == 2 and not kept & {aside.read(i).tobytes() for i in range(len(aside))}
     again, _ = run(source=first.path)
     assert json.loads(zipfile.ZipFile(again.path).read("dataset.json"))["groups"] == record["groups"]
@@ -388,6 +389,7 @@ def test_patients_are_set_aside_whole_though_the_ends_of_their_volumes_are_alike
         assert len(archive) == 8 * 11 and len(aside) == 2 * 11
     assert "a slice of a volume that shows nothing: 10" in report
     assert "Set aside: 22 of 110 images of 2 of 10 groups" in report
+    assert "--metrics=memorization --holdout=" in report and "--labels=folders" not in report
     record = json.loads(zipfile.ZipFile(archive.path).read("dataset.json"))
     assert [record["groups"].count(group) for group in sorted(set(record["groups"]))] == [11] * 8
     assert "sub-" not in json.dumps(record)

@@ -229,6 +229,14 @@ class TestRecommendation:
         archive, held = self.converted(found, tmp_path), Archive(tmp_path / "out-holdout.zip")
         assert len(held.names) == 4 and len(archive.names) == 20
 
+    def test_slices_in_names_are_set_aside_as_wholes_and_in_such_numbers_that_they_say_something(self, tmp_path):
+        names = {f"ward/H{i // 12}_slice{i % 12:02d}.png": shape(i) for i in range(120)}
+        found = look(collection(tmp_path / "s", names))
+        assert found.facts.in_names == 10 and found.advice.asked.holdout == "0.2"
+        assert found.advice.asked.crop == "none"  # each slice would be cut and enlarged by itself
+        self.converted(found, tmp_path)
+        assert len(Archive(tmp_path / "out-holdout.zip").names) == 24
+
     def test_volumes(self, tmp_path):
         nib = pytest.importorskip("nibabel")
         from heads import head
@@ -242,7 +250,7 @@ class TestRecommendation:
         found = look(tmp_path / "s")
         assert len(set(found.facts.subjects.sizes)) == 1 and len(found.facts.subjects.sizes) == 6
         assert found.facts.volumes == found.facts.subjects and found.facts.folders is None
-        assert {"--min-foreground=0.15", "--holdout=0.1 --group-by=patient", "--window=auto"} <= set(options(found))
+        assert {"--min-foreground=0.15", "--holdout=0.3 --group-by=patient", "--window=auto"} <= set(options(found))
         assert len(found.facts.windows) == 6
         highs = [high for _, high in found.facts.windows]
         assert highs == sorted(highs) and 5 < highs[-1] / highs[0] < 7

@@ -73,8 +73,12 @@ def windows_text(plan: "Plan") -> str:
     volumes = [window for volume, window in plan.windows.items() if volume is not None]
     lows, highs = [low for low, _ in volumes], [high for _, high in volumes]
     each = f"percentiles {plan.percentiles[0]:g} and {plan.percentiles[1]:g}"
-    return (f"each of {len(volumes)} volumes or files has one scale, its {each} become 0 and 255 (from {min(lows):g} "
-            f"to {max(lows):g}, and from {min(highs):g} to {max(highs):g}).")
+    return (f"each of {len(volumes)} volumes or files has one scale, its {each} become 0 and 255 ({_span(lows)}, and "
+            f"{_span(highs)}).")
+
+
+def _span(values: list[float]) -> str:
+    return f"from {min(values):g} to {max(values):g}" if min(values) < max(values) else f"{values[0]:g}"
 
 
 def summary(scan: Scan, source: Source, plan: "Plan", asked: "Conversion") -> list[str]:
@@ -86,19 +90,28 @@ def summary(scan: Scan, source: Source, plan: "Plan", asked: "Conversion") -> li
     lines = [f"{asked.dest}: {len(plan.kept) - aside} images{broken}, {kind}, about {sizes}, "
              f"{labels_text(written_labels(plan))}."]
     if aside:
-        lines.append(f"{asked.holdout_path}: {aside} images set aside, never to be trained on; afterwards: "
-                     f"stylegan2 metrics --metrics=memorization --holdout={shlex.quote(str(asked.holdout_path))}")
+        lines.append(f"{asked.holdout_path}: {aside} images set aside, never to be trained on; "
+                     f"{what_for(asked, aside)}")
     labels = plan.labels
     if labels and all(value == labels.values[0] for value in labels.values):
         lines.append("Warning: all images have the same label, which teaches a network nothing.")
     folders = sorted({name.split("/")[0] for name in source.names if "/" in name})
-    if labels is None and asked.labels == "auto" and len(folders) > 1:
+    people = {source.subject(finding.index) for finding in plan.kept} - {None, ""}
+    if labels is None and asked.labels == "auto" and len(folders) > 1 and not 0 < len(people) <= len(folders):
         lines.append(f"The images lie in {len(folders)} folders ({some(folders)}); --labels=folders would make them "
                      f"classes.")
     if side >= 8 and side & (side - 1) == 0:
         by_class = ["--cond=1"] if labels else []
         lines.append("Next: " + shlex.join(["python", "train.py", f"--data={asked.dest}", *by_class]))
     return lines
+
+
+def what_for(asked: "Conversion", aside: int) -> str:
+    from metrics.memorization.comparison import LEAST  # with torch, which looking for copies has loaded already
+
+    if aside < LEAST:
+        return f"the metric memorization needs {LEAST} or more of them, so set more aside."
+    return f"afterwards: stylegan2 metrics --metrics=memorization --holdout={shlex.quote(str(asked.holdout_path))}"
 
 
 def written_labels(plan: "Plan") -> Labels | None:

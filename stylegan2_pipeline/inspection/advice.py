@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metrics.memorization.comparison import LEAST
 from stylegan2_pipeline.conversion.foreground import roomy
 from stylegan2_pipeline.conversion.options import Conversion, trainable
 from stylegan2_pipeline.conversion.scan import choose_channels
 from stylegan2_pipeline.conversion.split import group_numbers, split
 from stylegan2_pipeline.conversion.words import sizes_text, used_side
 from stylegan2_pipeline.dataset import MIN_RESOLUTION
-from stylegan2_pipeline.inspection.facts import BORDERED, PATIENT, Facts, counted, patients_in
+from stylegan2_pipeline.inspection.facts import BORDERED, PATIENT, Facts, counted, groups_in
 from stylegan2_pipeline.sources.labels import some
 from torch_utils.errors import UserError
 
 MOST_SIDE = 1024
-HOLDOUT = 0.1
+HOLDOUTS = (0.1, 0.2, 0.3)  # the first that gives enough images
 LEAST_SUBJECTS = 5       # of fewer, none can be set aside well
 SMALL_FOREGROUND = 0.6   # of the picture: from there on it pays to cut the rest away
 EMPTY = 0.15             # images of volumes that show less are mostly the ends
@@ -76,6 +77,8 @@ def _crop(facts: Facts, asked: Conversion) -> Choice | None:
     usual = statistics.median(shares) if shares else 1.0
     if usual > SMALL_FOREGROUND or not facts.even_borders:
         return None
+    if facts.in_names and not facts.volumes.sizes:
+        return None  # slices of one head, each of which would be enlarged by itself
     return Choice("--crop=foreground", f"What shows something fills {usual:.0%} of a usual picture; the rest is even "
                   f"background, which would only make it smaller.", {"crop": "foreground"})
 
@@ -173,28 +176,36 @@ def _holdout(facts: Facts, asked: Conversion) -> Choice | None:
         by = asked.group_by or ("patient" if facts.subjects.sizes and not facts.subjects.unknown else "volume")
         groups, known = facts.groups, f"{len(set(facts.groups))} groups (by {by}) are known."
     elif facts.in_names >= LEAST_SUBJECTS:
-        by = f"regex:(?i){PATIENT}"
-        groups = group_numbers([name.lower() for name in patients_in(facts.names)])
-        known = f"Names of files seem to tell {facts.in_names} patients."
+        pattern, named = groups_in(facts.names)
+        by, groups = f"regex:(?i){pattern}", group_numbers(named)
+        of = "patients" if pattern == PATIENT else "patients or volumes"
+        known = f"Names of files seem to tell {facts.in_names} {of}."
     else:
         return None
-    if not _can_split(facts, groups, asked):
+    part = _part_to_split(facts, groups, asked)
+    if not part:
         return None
-    return Choice(f"--holdout={HOLDOUT:g} --group-by={shlex.quote(by)}", f"{known} Whole ones are set aside, so that "
+    return Choice(f"--holdout={part:g} --group-by={shlex.quote(by)}", f"{known} Whole ones are set aside, so that "
                   f"the metric memorization can tell new images from copies of known ones.",
-                  {"holdout": f"{HOLDOUT:g}", "group_by": by})
+                  {"holdout": f"{part:g}", "group_by": by})
 
 
-def _can_split(facts: Facts, groups: list[int], asked: Conversion) -> bool:
-    """Whether there are enough groups for it that copies do not join."""
+def _part_to_split(facts: Facts, groups: list[int], asked: Conversion) -> float | None:
+    """The usual part, or more where that would be too few images to say anything; None where copies join too many of
+    the groups."""
     kept = [position for position, finding in enumerate(facts.good) if (finding.filled or 0) >= asked.min_foreground]
     place = {position: number for number, position in enumerate(kept)}
     tied = [[place[position] for position in members if position in place] for members in facts.same.near]
-    try:
-        split([str(groups[position]) for position in kept], tied, HOLDOUT, asked.seed)
-    except UserError:
-        return False
-    return True
+    possible = []
+    for part in HOLDOUTS:
+        try:
+            held = split([str(groups[position]) for position in kept], tied, part, asked.seed)
+        except UserError:
+            continue
+        if sum(held) >= LEAST:
+            return part
+        possible.append(part)
+    return possible[0] if possible else None
 
 
 def _duplicates(facts: Facts, asked: Conversion) -> Choice | None:
@@ -248,9 +259,9 @@ def _about_files(facts: Facts) -> list[Remark]:
 def _about_copies(facts: Facts) -> list[Remark]:
     same, found = facts.same, []
     if same.other_class:
-        what = "labels" if facts.classes else "folders"
+        where = "with different labels" if facts.classes else "in different folders"
         sets = counted(len(same.other_class), "set of images", "sets of images")
-        found.append(Remark("bad", f"{sets} that show the same, or nearly, with different {what}.",
+        found.append(Remark("bad", f"{sets} that show the same, or nearly, {where}.",
                             "One of them is wrong, or the set was put together from others; the report shows them."))
     if same.other_group:
         sets = counted(len(same.other_group), "set of images", "sets of images")

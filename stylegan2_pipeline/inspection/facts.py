@@ -31,6 +31,7 @@ LEAST_IN_CLASS = 4     # images, on average: with fewer, folders are of patients
 BORDERED = 0.6         # share of the images with an even border, from which on the set counts as such
 SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"))
 PATIENT = r"(?:patient|subject|subj?|case|pat|pid)[-_ ]?[0-9]+"  # parts of paths that may say whose an image is
+SLICE = r"(.*[^-_ /.])[-_ /]*(?:slice|slc|frame)[-_ ]?[0-9]+"  # what comes before the number of a slice
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Facts:
     classes: what the source or --labels says; folders: what --labels=folders, or a pattern on the path, would make of
     the names where that says nothing; groups: a number an image, equal for those of one subject or volume; boxes: of
     the foreground of each, or of its volume. windows: values of deep images that become 0 and 255, one pair a volume.
-    in_names: how many patients the names seem to tell; unseen: images that were not looked at; problems: what could
-    not be found out. thumbs: uint8 [N,64,64,C], of the images at the positions thumbs_of.
+    in_names: how many patients or volumes the names seem to tell; unseen: images that were not looked at; problems:
+    what could not be found out. thumbs: uint8 [N,64,64,C], of the images at the positions thumbs_of.
     """
 
     path: str
@@ -174,7 +175,7 @@ def gather(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Facts
         broken=[(printable(source.names[finding.index]), finding.error or "") for finding in scan.broken],
         left_out=[(printable(name), reason) for name, reason in [*source.left_out(), *passed]], notes=source.notes(),
         problems=problems, classes=classes, folders=folders, splits=splits, subjects=_sizes(subjects),
-        volumes=_sizes(volumes), groups=groups, boxes=boxes, in_names=_patients(names),
+        volumes=_sizes(volumes), groups=groups, boxes=boxes, in_names=len(set(groups_in(names)[1])),
         unseen=len(source.names) - len(good) - len(scan.broken) - len(scan.passed), same=same,
         windows=list(windows_of(scan, asked).values()), thumbs=thumbs, thumbs_of=of, edges=borders(thumbs),
         sides=sidedness(thumbs, [groups[position] for position in of]))
@@ -283,16 +284,15 @@ def _sizes(of: Sequence[str | None]) -> Groups:
     return Groups(sorted(counts.values()), unknown)
 
 
-def patients_in(names: Sequence[str]) -> list[str]:
-    """What the names of files seem to tell of patients, by PATIENT."""
-    return [match[0] for name in names if (match := re.search(PATIENT, name, re.IGNORECASE))]
-
-
-def _patients(names: Sequence[str]) -> int:
-    """How many different ones the names tell; 0 unless all names do."""
-    found = patients_in(names)
-    different = len({name.lower() for name in found})
-    return different if len(found) == len(names) and 1 < different < len(names) else 0
+def groups_in(names: Sequence[str]) -> tuple[str, list[str]]:
+    """What the names of files seem to tell of patients, or of volumes: a pattern, and a group an image; "" and none
+    unless all names tell it."""
+    for pattern in (PATIENT, SLICE):
+        matches = [re.search(pattern, name, re.IGNORECASE) for name in names]
+        found = [match[match.lastindex or 0].lower() for match in matches if match]
+        if len(found) == len(names) and 1 < len(set(found)) < len(names):
+            return pattern, found
+    return "", []
 
 
 def _kind(finding: Finding) -> str:
