@@ -249,12 +249,14 @@ def file_digest(files: Iterable[tuple[str, int, int]]) -> str:
 def check_free(dest: Path, flag: str) -> None:
     """Raise UserError unless an archive can be made at dest without touching what is there."""
     if dest.suffix.lower() == ".zip":
-        if dest.exists() or dest.is_symlink():
+        if os.path.lexists(dest):
             raise UserError(f"{flag}: {dest} exists already; remove it, or choose another name.")
     elif dest.suffix.lower() in (".tar", ".gz", ".tgz", ".rar", ".7z"):
         raise UserError(f"{flag}: {dest.name} is not what this makes: choose a name that ends in .zip, or a folder.")
-    elif dest.exists() and not dest.is_dir():
+    elif os.path.islink(dest):
+        raise UserError(f"{flag}: {dest} is a link; name the folder that it leads to, or a new one.")
+    elif os.path.exists(dest) and not dest.is_dir():
         raise UserError(f"{flag}: {dest} exists and is not a folder; choose a name that ends in .zip, or a new folder.")
-    elif dest.is_dir() and next(dest.iterdir(), None) is not None:
+    elif os.path.isdir(dest) and next(dest.iterdir(), None) is not None:
         raise UserError(f"{flag}: the folder {dest} is not empty; choose a new or an empty one, or a name that ends "
                         f"in .zip.")

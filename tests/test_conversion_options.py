@@ -10,6 +10,7 @@ from stylegan2_pipeline.commands.dataset import convert
 from stylegan2_pipeline.conversion.options import (
     Conversion,
     check_options,
+    parse_color,
     parse_holdout,
     parse_resolution,
     parse_slices,
@@ -59,6 +60,12 @@ def test_what_is_no_number_of_images(text):
         parse_holdout(text)
 
 
+@pytest.mark.parametrize("text", ["mauvish", "", "#12", "rgb(300, 0, 0)"])
+def test_what_is_no_colour(text):
+    with pytest.raises(UserError, match=r"--pad-with: .* is no colour"):
+        parse_color(text, "--pad-with")
+
+
 def test_parts_of_volumes():
     assert parse_slices("0.3:0.7") == (0.3, 0.7)
     assert parse_slices(":0.5") == (0.0, 0.5) and parse_slices("0.5:") == (0.5, 1.0)
@@ -71,10 +78,15 @@ def test_parts_of_volumes():
     ({"group_by": "patient"}, "say how many with --holdout"),
     ({"holdout": "0.1", "holdout_dest": Path("d.zip")}, "need another place than --dest"),
     ({"report": (Path("page.doc"),)}, "must end in .html, .json or .txt"),
+    ({"report": (Path("/nowhere/page.html"),)}, "there is no folder /nowhere. Make it first"),
+    ({"min_foreground": float("nan")}, "--min-foreground: write a share from 0 to 1"),
+    ({"table": Path("t.csv")}, "and neither is given. For labels alone: --labels=t.csv"),
+    ({"dest": Path()}, "--dest: . is no name for an archive"),
+    ({"holdout": "0.1", "holdout_dest": Path("..")}, "--holdout-dest: .. is no name"),
 ])
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        check_options(Conversion(Path("s"), Path("d.zip"), **options))
+        check_options(Conversion(**{"source": Path("s"), "dest": Path("d.zip"), **options}))
 
 
 def test_where_the_images_set_aside_go():

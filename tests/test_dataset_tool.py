@@ -67,9 +67,16 @@ def test_help_is_instant_and_shows_examples(tmp_path):
     (["--source", "square", "--dest", "there.zip"], "there.zip exists already"),
     (["--source", "square", "--dest", "empty"], "the folder empty is not empty"),
     (["--source", "square", "--dest", "square/new.zip"], "lies inside --source square"),
+    (["--source", "square", "--dest", "a.zip", "--holdout=1", "--holdout-dest=square/h.zip"], "--holdout-dest: square"),
+    (["--source", "square", "--dest", "link"], "--dest: link is a link"),
+    (["--source", "square", "--dest", "new.zip"], "--dest: new.zip.partial, where work would be done"),
+    (["--source", "s" * 300, "--dest", "a.zip"], "does not exist"),
+    (["--source", "square", "--dest", "d" * 300 + ".zip"], "File name too long"),
+    (["--source", "square", "--dest", "a.zip", "--report=empty"], "--report: empty must end in .html"),
     (["--source", "square", "--dest", "notes.txt/a.zip"], "cannot be written"),
     (["--source", "square", "--dest", "a.zip", "--resolution=64x32"], "training needs square images"),
     (["--source", "square", "--dest", "a.zip", "--resolution=big"], "'big' is not a size"),
+    (["--source", "square", "--dest", "a.zip", "--resolution=" + "9" * 5000], "is not a size"),
     (["--source", "square", "--dest", "a.zip", "--resolution=64", "--width=64"], "give one of them"),
     (["--source", "square", "--dest", "a.zip", "--labels=folders"], "lie in no class folder"),
     (["--source", "square", "--dest", "a.zip", "--pad-with=mauvish"], "or #20a0ff, edge or reflect"),
@@ -81,9 +88,11 @@ def test_each_mistake_is_a_message_exit_code_2_and_no_file(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     photo(tmp_path / "square" / "a.png", 32, 32)
     for name, text in (("notes.txt", "x"), ("empty/notes.txt", "x"), ("bad.zip", "x"), ("there.zip", "mine"),
+                       ("new.zip.partial/mine.txt", "mine"),
                        ("broken/a.jpg", "<html>")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    (tmp_path / "link").symlink_to("empty")
     before = sorted(tmp_path.rglob("*"))
     result = CliRunner().invoke(command, words)
     assert result.exit_code == 2 and message in result.stderr

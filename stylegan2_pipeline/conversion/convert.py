@@ -76,10 +76,10 @@ def destinations(asked: Conversion) -> list[tuple[Path, str]]:
 
 
 def check_apart(asked: Conversion) -> None:
-    source, dest = asked.source.resolve(), asked.dest.resolve()
-    if source.is_dir() and dest.is_relative_to(source):
-        raise UserError(f"--dest: {asked.dest} lies inside --source {asked.source}, where the next run would read it; "
-                        f"choose a place outside.")
+    for path, flag in destinations(asked):
+        if os.path.isdir(asked.source) and path.resolve().is_relative_to(asked.source.resolve()):
+            raise UserError(f"{flag}: {path} lies inside --source {asked.source}, where the next run would read it; "
+                            f"choose a place outside.")
 
 
 @contextlib.contextmanager

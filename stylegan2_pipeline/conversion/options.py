@@ -1,6 +1,7 @@
 """What a user asks of a conversion, and what can be said about it before any image is read."""
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,15 +116,35 @@ _SAID_OTHERWISE = {"source", "dest", "width", "height", "continue_", "program"}
 def check_options(asked: Conversion) -> None:
     """Raises UserError for what cannot be meant."""
     check_resolution(asked)
+    for flag, path in (("--dest", asked.dest), ("--holdout-dest", asked.holdout_dest)):
+        if path and path.name in ("", ".."):
+            raise UserError(f"{flag}: {path} is no name for an archive; choose one that ends in .zip, or a new folder.")
     if asked.holdout is None and (asked.holdout_dest or asked.group_by):
         raise UserError("--group-by and --holdout-dest say how images are set aside; say how many with --holdout=0.1.")
     if asked.holdout is not None:
         parse_holdout(asked.holdout)
         if asked.holdout_path.absolute() == asked.dest.absolute():
             raise UserError("--holdout-dest: the images that are set aside need another place than --dest.")
+    if not 0 <= asked.min_foreground <= 1:  # as nan is not
+        raise UserError("--min-foreground: write a share from 0 to 1, such as 0.15.")
+    if asked.table and not any((how or "").startswith("column:") for how in (asked.labels, asked.group_by)):
+        raise UserError(f"--table={asked.table} is there for --labels=column:NAME and --group-by=column:NAME, and "
+                        f"neither is given. For labels alone: --labels={asked.table}.")
     for path in asked.report:
-        if path.suffix.lower() not in (".html", ".json", ".txt"):
-            raise UserError(f"--report: {path} must end in .html, .json or .txt, which says what it becomes.")
+        check_report(path)
+
+
+def check_report(path: Path) -> None:
+    """Before the work, that it can be written. Raises UserError."""
+    folder = path.absolute().parent
+    if path.suffix.lower() not in (".html", ".json", ".txt"):
+        raise UserError(f"--report: {path} must end in .html, .json or .txt, which says what it becomes.")
+    if os.path.isdir(path):
+        raise UserError(f"--report: {path} is a folder; name a file in it.")
+    if not os.path.isdir(folder):
+        raise UserError(f"--report: {path}: there is no folder {folder}. Make it first.")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--report: {path}: nothing can be written to {folder}. Choose another place.")
 
 
 def check_resolution(asked: Conversion) -> None:
@@ -147,6 +168,7 @@ def trainable(side: int) -> bool:
 def parse_color(text: str, flag: str) -> Color:
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
+        bytes((red, green, blue))  # which refuses rgb(300, 0, 0)
     except ValueError:
         more = ", edge or reflect" if flag == "--pad-with" else ""
         raise UserError(f"{flag}: {text!r} is no colour; write black, white or #20a0ff{more}.") from None
@@ -186,6 +208,7 @@ def parse_resolution(text: str | None, width: int | None, height: int | None) ->
     if width or height:
         raise UserError("--resolution and --width/--height say the same thing; give one of them.")
     parts: Sequence[str] = text.lower().replace("x", ",").split(",")
-    if not all(part.strip().isdecimal() and 0 < int(part) <= 16384 for part in parts) or len(parts) > 2:
-        raise UserError(f"--resolution: {text!r} is not a size; write --resolution=512x512.")
+    if len(text) > 20 or len(parts) > 2 or not all(part.strip().isdecimal() and 0 < int(part) <= 16384
+                                                   for part in parts):
+        raise UserError(f"--resolution: {text!r:.30} is not a size; write --resolution=512x512.")
     return int(parts[0]), int(parts[-1])

@@ -33,7 +33,6 @@ def inspect(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
     """
     asked = replace(asked, report=asked.report or (default_report(asked.source),))
     check_options(asked)
-    check_places(asked.report)
     inspection = look_through(asked)
     for path in asked.report:  # first: a pipe that `say` goes to may close early
         write_report(path, inspection)
@@ -43,15 +42,6 @@ def inspect(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
 
 def default_report(source: Path) -> Path:
     return Path(f"{source.resolve().name.partition('.')[0] or 'images'}-inspection.html")
-
-
-def check_places(paths: tuple[Path, ...]) -> None:
-    """Before the work. Raises UserError."""
-    for path in paths:
-        if path.is_dir():
-            raise UserError(f"--report: {path} is a folder; name a file in it.")
-        if not path.absolute().parent.is_dir():
-            raise UserError(f"--report: {path}: there is no folder {path.absolute().parent}. Make it first.")
 
 
 def look_through(asked: Conversion) -> Inspection:

@@ -1,6 +1,7 @@
 """Which reader opens a path: the one list to which a new kind of source is added."""
 
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ def open_files(path: str | Path, flag: str = "--data") -> ImageFiles:
 
 
 def open_tree(path: Path, flag: str) -> Tree:
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{flag}: {path} does not exist.")
     if path.is_dir():
         return FolderTree(path, flag)
