@@ -395,6 +395,22 @@ def test_patients_are_set_aside_whole_though_the_ends_of_their_volumes_are_alike
     assert "sub-" not in json.dumps(record)
 
 
+@pytest.mark.parametrize("duplicates", ["keep", "drop-exact", "drop-near"])
+def test_patients_who_share_a_picture_are_one_also_where_the_copy_is_left_out(run, duplicates):
+    for number in range(16):
+        for other in range(3):
+            seed = 100 + number % 8 if other == 0 else 3 * number + other
+            save(run.source / f"p{number:02d}" / f"{other}.png", gray(64, 64, seed))
+    run(holdout="0.3", group_by="folder", duplicates=duplicates)
+    sides = {}
+    for side in ("1.zip", "1-holdout.zip"):
+        with Archive(run.source.parent / side) as archive:
+            sides |= {archive.read(index).tobytes(): side for index in range(len(archive))}
+    person = [{sides[gray(64, 64, 3 * number + other).tobytes()] for number in (one, one + 8) for other in (1, 2)}
+              for one in range(8)]
+    assert {frozenset(found) for found in person} == {frozenset(["1.zip"]), frozenset(["1-holdout.zip"])}
+
+
 def test_each_volume_has_one_window_and_one_box(run):
     heads(run.source, 3)
     archive, report = run(width=16, height=16, crop="foreground")

@@ -68,11 +68,10 @@ def decide(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Plan:
     stay = [number for number in range(len(kept)) if first[number] == number]
     copies = [(kept[number], kept[first[number]]) for number in range(len(kept)) if first[number] != number]
     notes += about_copies(copies, labels, first, source)
-    place = {number: position for position, number in enumerate(stay)}
-    kept = [kept[number] for number in stay]
-    labels = Labels([labels.values[number] for number in stay], labels.class_names) if labels else None
     groups = group_labels(kept, source, asked)
-    sets = [[place[number] for number in members if number in place] for members in tied]
+    sets = ties_of(tied, groups, stay)
+    kept, groups = [kept[number] for number in stay], [groups[number] for number in stay]
+    labels = Labels([labels.values[number] for number in stay], labels.class_names) if labels else None
     held_out = set_aside(groups, sets, asked, labels) if asked.holdout else [False] * len(kept)
     if asked.holdout:
         notes.append(about_holdout(groups, held_out, source, kept))
@@ -167,6 +166,15 @@ def about_copies(copies: Sequence[tuple[Finding, Finding]], labels: Labels | Non
 def group_labels(kept: Sequence[Finding], source: Source, asked: Conversion) -> list[str]:
     table = asked.table or label_table(asked.label_options())
     return groups_of(asked.group_by, source, [finding.index for finding in kept], table)
+
+
+def ties_of(tied: Sequence[Sequence[int]], groups: Sequence[str], stay: Sequence[int]) -> list[list[int]]:
+    """Sets of positions in `stay` that must not be parted. For an image that is left out as a copy stands another one
+    of its group: where two patients share a picture, they are most likely one."""
+    place = {number: position for position, number in enumerate(stay)}
+    stands = {groups[number]: place[number] for number in stay}
+    sets = [[place.get(number, stands.get(groups[number])) for number in members] for members in tied]
+    return [[position for position in members if position is not None] for members in sets]
 
 
 def set_aside(groups: Sequence[str], tied: Sequence[Sequence[int]], asked: Conversion,
