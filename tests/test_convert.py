@@ -274,6 +274,22 @@ def test_groups_stay_when_an_archive_is_converted_again_and_nothing_is_left_out_
     assert len(fewer) == 3 and "shows the same: 1 (p3/a.png = p2/a.png)" in report
 
 
+def test_a_part_of_an_archive_keeps_its_groups(run, tmp_path):
+    for number in range(12):
+        save(run.source / f"p{number // 3}" / f"{number}.png", gray(seed=number))
+    run(holdout="0.25", group_by="folder")
+    part, whole = tmp_path / "part.zip", zipfile.ZipFile(tmp_path / "1.zip")
+    with zipfile.ZipFile(part, "w") as file:
+        for name in (name for name in whole.namelist() if not name.endswith("3.png")):
+            file.writestr(f"data/{name}", whole.read(name))
+    groups = json.loads(whole.read("dataset.json"))["groups"]
+    left = [group for number, group in enumerate(groups) if number != 3]
+    for options in ({"source": part}, {"source": tmp_path / "1.zip", "only": ("*[0-24-9].png",)}):
+        archive, _ = run(**options)
+        found = json.loads(zipfile.ZipFile(archive.path).read("dataset.json"))["groups"]
+        assert len(set(groups)) == 3 and found == [sorted(set(left), key=left.index).index(group) for group in left]
+
+
 # What is left out, and what is refused
 
 def test_broken_files_are_listed_and_left_out(run, capsys):

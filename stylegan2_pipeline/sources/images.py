@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -16,6 +17,7 @@ from stylegan2_pipeline.sources.trees import Tree
 from torch_utils.errors import UserError
 
 METADATA_NAME = "dataset.json"
+NUMBERED = re.compile(r"(?:^|/)[0-9]{5}/img([0-9]{8})\.[a-z]+$")
 HEADER_BYTES = 2 ** 16
 MISNAMED = "Of another format than their ending says, and read as what they are"
 
@@ -110,10 +112,16 @@ class ImageFiles(Source):
             except UserError:  # labels() says so, where labels are wanted
                 record = None
             groups = record.get("groups") if isinstance(record, dict) else None
-            if not isinstance(groups, list) or not len(groups) == len(self.files) == len(self.names):
-                groups = []
-            self._groups = groups if all(isinstance(group, int) for group in groups) else []
+            whole = isinstance(groups, list) and all(isinstance(group, int) for group in groups)
+            self._groups = self._in_order(groups) if whole and len(self.files) == len(self.names) else []
         return f"group {self._groups[index]}" if self._groups else None
+
+    def _in_order(self, groups: list[int]) -> list[int]:
+        """By the numbers in the names that we give, so that a part of an archive keeps its groups; else one each."""
+        numbers = [int(found[1]) if (found := NUMBERED.search(name)) else len(groups) for name in self.files]
+        if max(numbers) < len(groups):
+            return [groups[number] for number in numbers]
+        return groups if len(groups) == len(self.files) else []
 
     def run(self, index: int) -> int:
         return index if self._frames is None else self._frames[index].file
