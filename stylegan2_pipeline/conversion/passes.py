@@ -15,7 +15,8 @@ from stylegan2_pipeline.parallel import WorkerPool
 from stylegan2_pipeline.progress import progress
 from stylegan2_pipeline.sources.base import Source
 
-RUN = 64  # images of one file that one process reads at a time
+RUN = 64  # images of one file that one process reads at a time, at most
+FEW = 8   # images at least that a process is sent at a time, so that sending them costs little
 
 
 def run_scan(pool: WorkerPool, source: Source, spool: Spool, journal: Journal | None = None, most: int | None = None,
@@ -68,9 +69,15 @@ def findings_of(lines: Iterable[dict], spool: Spool) -> dict[int, Finding]:
 
 def runs_of(source: Source, indices: Iterable[int]) -> Iterator[list[int]]:
     """Neighbours that one process should read, some at a time."""
+    task: list[int] = []
     for _, members in groupby(indices, source.run):
         while chunk := list(islice(members, RUN)):
-            yield chunk
+            task += chunk
+            if len(task) >= FEW:
+                yield task
+                task = []
+    if task:
+        yield task
 
 
 def draw_rest(pool: WorkerPool, source: Source, plan: Plan, journal: Journal, spool: Spool) -> dict[int, Drawn]:
