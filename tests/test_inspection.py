@@ -12,10 +12,11 @@ from stylegan2_pipeline.archive import Archive
 from stylegan2_pipeline.conversion.convert import convert
 from stylegan2_pipeline.conversion.options import Conversion
 from stylegan2_pipeline.inspection import inspect as inspecting
-from stylegan2_pipeline.inspection.advice import mirror_words, recommend
+from stylegan2_pipeline.inspection.advice import recommend
 from stylegan2_pipeline.inspection.facts import classes_of, folder_classes
 from stylegan2_pipeline.inspection.inspect import inspect, look_through
 from stylegan2_pipeline.inspection.likeness import borders, kinds, oddest, sidedness
+from stylegan2_pipeline.inspection.remarks import mirror_words
 from stylegan2_pipeline.sources.images import ImageFiles
 from stylegan2_pipeline.sources.labels import Labels
 from torch_utils.errors import UserError
@@ -324,7 +325,7 @@ class TestFindings:
         assert found.found[0].level == "bad" and "different folders" in " ".join(one.sentence for one in found.found)
 
     def test_a_clean_set_is_called_one(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("stylegan2_pipeline.inspection.advice.FEW", 4)
+        monkeypatch.setattr("stylegan2_pipeline.inspection.remarks.FEW", 4)
         found = look(collection(tmp_path / "s", {f"{i}.png": picture(i) for i in range(8)}))
         assert [remark.level for remark in found.found] == ["good"]
 
@@ -375,3 +376,21 @@ def test_subjects_group_and_are_never_named(tmp_path, monkeypatch):
     assert document["patients"] == {"sizes": [4] * 6, "unknown": 0} and document["volumes"]["sizes"] == [2] * 12
     assert document["copies_of_different_groups"] == [["00.png", "23.png"]]
     assert "--group-by=patient" in document["recommended"]["command"]
+
+
+def test_digits_of_a_published_set_are_laid_in_the_next_square_and_nothing_is_left_out(tmp_path):
+    import struct
+
+    random = np.random.default_rng(0)
+    pixels = np.zeros((40, 28, 28), np.uint8)
+    pixels[:, 9:19, 10:18] = random.integers(100, 256, (40, 10, 8))
+    pixels[7] = pixels[3]
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 40, 28, 28) + pixels.tobytes())
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 40) + bytes(range(10)) * 4)
+    found = look(tmp_path)
+    assert {"--transform=pad-only", "--resolution=32x32"} <= set(options(found)) and found.advice.asked.crop == "none"
+    assert "stay" in options(found)["--duplicates=auto"]
+    assert any("Of published sets and archives they stay" in remark.advice for remark in found.found)
+    convert(found.advice.asked, say=lambda line: None)
+    archive = Archive(found.advice.asked.dest)
+    assert len(archive.names) == 40 and (archive.read(5)[0, 2:30, 2:30] == pixels[5]).all()

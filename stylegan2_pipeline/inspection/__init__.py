@@ -3,7 +3,8 @@
     inspect     the verb: look at all images once, then say what was found; nothing else is written
     facts       counts, traits, classes, groups and copies, from what the scan found
     likeness    what the pictures have in common: which way they face, which are odd, which kinds there are
-    advice      what to look at, and the command line to type, each option with its reason
+    remarks     what to look at before training
+    advice      the command line to type, each option with its reason
     previews    small pictures of chosen images, made by all processes
     sheets      pictures for the page
     words, document, page, write   the report as text, JSON and one page that loads nothing

@@ -1,4 +1,4 @@
-"""What to look at before training, and the command line to type."""
+"""The command line to type, with the reason for each of its options."""
 
 import itertools
 import shlex
@@ -13,19 +13,17 @@ from stylegan2_pipeline.conversion.foreground import roomy
 from stylegan2_pipeline.conversion.options import Conversion, trainable
 from stylegan2_pipeline.conversion.scan import choose_channels
 from stylegan2_pipeline.conversion.split import group_numbers, split
-from stylegan2_pipeline.conversion.words import sizes_text, used_side
+from stylegan2_pipeline.conversion.words import used_side
 from stylegan2_pipeline.dataset import MIN_RESOLUTION
-from stylegan2_pipeline.inspection.facts import BORDERED, PATIENT, Facts, counted, groups_in
-from stylegan2_pipeline.sources.labels import some
+from stylegan2_pipeline.inspection.facts import BORDERED, PATIENT, Facts, groups_in
 from torch_utils.errors import UserError
 
 MOST_SIDE = 1024
 HOLDOUTS = (0.1, 0.2, 0.3)  # the first that gives enough images
 LEAST_SUBJECTS = 5       # of fewer, none can be set aside well
+NEARLY = 1.2             # times their size: how much larger a square may be in which images are laid
 SMALL_FOREGROUND = 0.6   # of the picture: from there on it pays to cut the rest away
 EMPTY = 0.15             # images of volumes that show less are mostly the ends
-UNEVEN_CLASSES = 10
-FEW = 1000
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ def _crop(facts: Facts, asked: Conversion) -> Choice | None:
     usual = statistics.median(shares) if shares else 1.0
     if usual > SMALL_FOREGROUND or not facts.even_borders:
         return None
-    if facts.in_names and not facts.volumes.sizes:
-        return None  # slices of one head, each of which would be enlarged by itself
+    if facts.curated or (facts.in_names and not facts.volumes.sizes):
+        return None  # of slices of one head each would be enlarged by itself
     return Choice("--crop=foreground", f"What shows something fills {usual:.0%} of a usual picture; the rest is even "
                   f"background, which would only make it smaller.", {"crop": "foreground"})
 
@@ -86,7 +84,7 @@ def _crop(facts: Facts, asked: Conversion) -> Choice | None:
 def _transform(facts: Facts, asked: Conversion) -> Choice | None:
     uneven = [finding for finding in facts.good if not finding.square]
     if not uneven and asked.crop == "none":
-        return None
+        return _margin(facts)
     lost = statistics.median(1 - min(finding.size) / max(finding.size) for finding in facts.good)
     cut = f"center-crop would cut away {lost:.0%} of a usual one"
     whose = (f"{len(uneven)} of {len(facts.good)} images are not square" if uneven else
@@ -105,6 +103,21 @@ def _transform(facts: Facts, asked: Conversion) -> Choice | None:
                   f"with borders that networks learn to draw.", {"transform": "center-crop"})
 
 
+def _margin(facts: Facts) -> Choice | None:
+    """For images that are a little smaller than a power of two, as digits of 28x28 are, and lie on black."""
+    sides = {finding.size[0] for finding in facts.good}
+    side = max(sides)
+    if len(sides) > 1 or trainable(side) or _next(side) > NEARLY * side or facts.edges.black < BORDERED:
+        return None
+    return Choice("--transform=pad-only", "They lie on black: black borders change nothing, and no pixel of them is "
+                  "resized.", {"transform": "pad-only"})
+
+
+def _next(side: int) -> int:
+    """The power of two that is as large, or the next larger one."""
+    return max(MIN_RESOLUTION, 1 << (side - 1).bit_length())
+
+
 def _resolution(facts: Facts, asked: Conversion) -> Choice:
     sides = sorted(used_side(finding, asked.transform) for finding in facts.good)
     if asked.crop != "none":
@@ -114,6 +127,10 @@ def _resolution(facts: Facts, asked: Conversion) -> Choice:
     half = sides[len(sides) // 2]
     side = max(MIN_RESOLUTION, min(MOST_SIDE, 1 << (half.bit_length() - 1)))
     smaller = sum(one < side for one in sides)
+    if asked.transform == "pad-only":
+        side = _next(half)
+        return Choice(f"--resolution={side}x{side}", f"The next power of two, which training needs: {_range(sides)}.",
+                      {"width": side, "height": side})
     if sides[0] == sides[-1] == side and trainable(side):
         why = "As they all are; nothing is resized."
     else:
@@ -212,7 +229,10 @@ def _duplicates(facts: Facts, asked: Conversion) -> Choice | None:
     same = facts.same
     if not same.exact and not same.near:
         return None
-    exact = f"Exact copies are left out ({len(same.exact)})" if same.exact else "No image has the pixels of another"
+    exact = "No image has the pixels of another"
+    if same.exact:
+        stay = "stay, as of all published sets and archives" if facts.curated else "are left out"
+        exact = f"Exact copies {stay} ({len(same.exact)})"
     near = (f"; images nearly like another stay ({same.nearly}), which --duplicates=drop-near leaves out: look at them "
             f"first" if same.nearly else "")
     return Choice(f"--duplicates={asked.duplicates}", f"{exact}{near}.", {})
@@ -220,124 +240,3 @@ def _duplicates(facts: Facts, asked: Conversion) -> Choice | None:
 
 CHOICES: tuple[Callable[[Facts, Conversion], Choice | None], ...] = (
     _filled, _crop, _transform, _resolution, _channels, _window, _labels, _duplicates, _holdout)
-
-
-@dataclass(frozen=True)
-class Remark:
-    """level: good, watch or bad; advice: what to do."""
-
-    level: str
-    sentence: str
-    advice: str = ""
-
-
-def remarks(facts: Facts) -> list[Remark]:
-    """What to look at, the worst first."""
-    found = [*_about_files(facts), *_about_copies(facts), *_about_classes(facts), *_about_set(facts)]
-    found = found or [Remark("good", "Nothing is wrong that can be seen from here.")]
-    return sorted(found, key=lambda remark: ("bad", "watch", "good").index(remark.level))
-
-
-def _about_files(facts: Facts) -> list[Remark]:
-    found, all_files = [], len(facts.good) + len(facts.broken)
-    if facts.broken:
-        level = "bad" if len(facts.broken) > 0.1 * all_files else "watch"
-        found.append(Remark(level, f"{len(facts.broken)} of {counted(all_files, 'image')} cannot be read.",
-                            "A conversion leaves them out and names them; --strict stops it instead."))
-    text, flat = facts.having("text"), facts.having("flat")
-    if text:
-        found.append(Remark("watch", f"Text seems to be burned into {counted(len(text), 'image')}.",
-                            "The report shows them: networks learn to write, and text may say who somebody is."))
-    if flat:
-        found.append(Remark("watch", f"{counted(len(flat), 'image')} of one colour everywhere "
-                                     f"({some([facts.names[i] for i in flat], 3)}).",
-                            "A conversion with --min-foreground leaves such slices out." if facts.volumes.sizes else
-                            "Take them out."))
-    return found + [Remark("watch", problem) for problem in facts.problems]
-
-
-def _about_copies(facts: Facts) -> list[Remark]:
-    same, found = facts.same, []
-    if same.other_class:
-        where = "with different labels" if facts.classes else "in different folders"
-        sets = counted(len(same.other_class), "set of images", "sets of images")
-        found.append(Remark("bad", f"{sets} that show the same, or nearly, {where}.",
-                            "One of them is wrong, or the set was put together from others; the report shows them."))
-    if same.other_group:
-        sets = counted(len(same.other_group), "set of images", "sets of images")
-        found.append(Remark("watch", f"{sets} that show the same, or nearly, of different patients or groups.",
-                            "A holdout keeps them on one side; the report shows them."))
-    if same.exact:
-        found.append(Remark("watch", f"{counted(len(same.exact), 'exact copy', 'exact copies')} of an earlier image.",
-                            "A conversion leaves them out; --duplicates=keep keeps them."))
-    if same.nearly:
-        found.append(Remark("watch", f"{counted(same.nearly, 'image')} nearly the same as an earlier one, mirrored or "
-                                     f"not.",
-                            "The report shows them; --duplicates=drop-near leaves them out."))
-    return found
-
-
-def _about_classes(facts: Facts) -> list[Remark]:
-    found, classes = [], facts.classes or facts.folders
-    if facts.classes and facts.classes.missing:
-        found.append(Remark("watch", f"{facts.classes.missing} of {counted(len(facts.good), 'image')} without a label.",
-                            "A conversion stops: --unlabelled=drop leaves them out, --unlabelled=class makes a class "
-                            "of them."))
-    counts = [count for count in classes.counts.values() if count] if classes else []
-    if len(counts) > 1 and max(counts) > UNEVEN_CLASSES * min(counts):
-        found.append(Remark("watch", f"Classes are uneven: {min(counts)} to {max(counts)} images each.",
-                            "The smallest will be learnt worst, or by heart."))
-    if facts.splits:
-        found.append(Remark("watch", f"Folders are named {some(facts.splits)}: the collection is split already.",
-                            "All of it is read. For a generator that is right, unless the test images are to judge it: "
-                            "then give --source the training folder alone."))
-    return found
-
-
-def _about_set(facts: Facts) -> list[Remark]:
-    found, kinds = [], facts.kinds
-    plain, coloured = kinds["gray"] + kinds["gray stored in colour"], kinds["colour"]
-    if plain and coloured:
-        found.append(Remark("watch", f"Gray and colour: {counted(plain, 'gray image')} and {coloured} in colour.",
-                            "A network learns to make both; --channels=1 makes all gray."))
-    if facts.good and len(facts.good) < FEW:
-        found.append(Remark("watch", f"Only {counted(len(facts.good), 'image')}.",
-                            "Begin from a trained network (train.py --resume) rather than from nothing."))
-    if len(facts.sizes) > 1 and max(map(max, facts.sizes)) > 4 * min(map(min, facts.sizes)):
-        found.append(Remark("watch", f"Sizes differ by more than four times ({sizes_text(facts.sizes, 3)}).",
-                            "What small ones lack in detail, networks learn as blur."))
-    return found
-
-
-def mirror_words(facts: Facts) -> str:
-    """Whether to train on mirrored images as well."""
-    sides = facts.sides
-    if sides is None:
-        return ("Too few images, or patients, to tell whether left and right differ; where they do not, train.py "
-                "--mirror=1 is right.")
-    if sides.sided:
-        return (f"Left and right differ: {sides.share:.0%} of the difference between the halves is the same in all "
-                f"images. Train without --mirror=1, else networks make mirrored ones too.")
-    common = (f"{sides.share:.0%} of their difference is the same in all images" if sides.p <= 0.01 else
-              "no more of their difference is the same in all images than by chance")
-    return (f"Left and right are alike in this set ({common}): train.py --mirror=1 doubles it at no cost. Not so "
-            f"where sides have a meaning that these measures cannot see, as in writing, or in anatomy.")
-
-
-def caveats(facts: Facts) -> list[str]:
-    """What these figures stand on."""
-    found = ["Copies are sought at 64 pixels, mirrored or not, but not shifted, turned or cut to a part; burned-in "
-             "text is a suspicion, by its look alone.",
-             "A report holds pictures and names of files: it needs the care that the images need."]
-    if facts.unseen:
-        found.insert(0, f"Not all was looked at: {counted(facts.unseen, 'image')} more.")
-    if facts.same.compared < len(facts.good):
-        found.append(f"Near copies were sought among {facts.same.compared} of {len(facts.good)} images, evenly spread; "
-                     f"exact ones among all.")
-    if facts.volumes.sizes:
-        found.append("Neighbours in a volume look nearly the same, and are not taken for copies.")
-    if facts.volumes.sizes and facts.having("deep"):
-        found.append("Names of patients and headers of files are never written to archives or reports. Slices of whole "
-                     "heads show faces all the same: have them removed before, where that matters.")
-    return found
-

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from stylegan2_pipeline.inspection.advice import Advice, Remark, caveats, mirror_words
+from stylegan2_pipeline.inspection.advice import Advice
 from stylegan2_pipeline.inspection.facts import Classes, Facts
+from stylegan2_pipeline.inspection.remarks import Remark, caveats, mirror_words
 from stylegan2_pipeline.sources.labels import printable
 
 FORMAT = "stylegan2-pipeline inspection 1"

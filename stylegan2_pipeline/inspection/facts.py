@@ -87,7 +87,8 @@ class Groups:
 
 @dataclass(frozen=True)
 class Facts:
-    """good: what can be used, in order; names: theirs, safe to print; broken, left_out: (name, reason).
+    """curated: a published set or somebody's archive, used as it is. good: what can be used, in order; names: theirs,
+    safe to print; broken, left_out: (name, reason).
 
     classes: what the source or --labels says; folders: what --labels=folders, or a pattern on the path, would make of
     the names where that says nothing; groups: a number an image, equal for those of one subject or volume; boxes: of
@@ -98,6 +99,7 @@ class Facts:
 
     path: str
     kind: str
+    curated: bool
     good: list[Finding]
     names: list[str]
     broken: list[tuple[str, str]]
@@ -171,7 +173,7 @@ def gather(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Facts
     passed = [(source.names[finding.index], reason) for finding, reason in scan.passed]
     same = _same(good, thumbs, of, (classes or folders), groups if asked.group_by or any(subjects) else None, volumes)
     return Facts(
-        path=str(source.path), kind=kind_of(source), good=good, names=names,
+        path=str(source.path), kind=kind_of(source), curated=source.curated, good=good, names=names,
         broken=[(printable(source.names[finding.index]), finding.error or "") for finding in scan.broken],
         left_out=[(printable(name), reason) for name, reason in [*source.left_out(), *passed]], notes=source.notes(),
         problems=problems, classes=classes, folders=folders, splits=splits, subjects=_sizes(subjects),

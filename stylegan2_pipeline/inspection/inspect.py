@@ -14,9 +14,10 @@ from stylegan2_pipeline.conversion.options import Conversion, check_options
 from stylegan2_pipeline.conversion.passes import run_scan
 from stylegan2_pipeline.conversion.scan import Scan
 from stylegan2_pipeline.conversion.spool import Spool
-from stylegan2_pipeline.inspection.advice import recommend, remarks
+from stylegan2_pipeline.inspection.advice import recommend
 from stylegan2_pipeline.inspection.facts import gather, windows_of
 from stylegan2_pipeline.inspection.previews import previews
+from stylegan2_pipeline.inspection.remarks import remarks
 from stylegan2_pipeline.inspection.sheets import choose, sheets
 from stylegan2_pipeline.inspection.write import Inspection, wants_page, write_report
 from stylegan2_pipeline.parallel import WorkerPool

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from stylegan2_pipeline.conversion.words import sizes_text
-from stylegan2_pipeline.inspection.advice import Advice, Remark, caveats, mirror_words
+from stylegan2_pipeline.inspection.advice import Advice
 from stylegan2_pipeline.inspection.facts import Classes, Facts
+from stylegan2_pipeline.inspection.remarks import Remark, caveats, mirror_words
 from stylegan2_pipeline.inspection.sheets import Cell, Sheets
 from stylegan2_pipeline.inspection.words import (
     by_reason,

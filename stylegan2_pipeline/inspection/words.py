@@ -5,8 +5,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from stylegan2_pipeline.conversion.words import counts_text, sizes_text
-from stylegan2_pipeline.inspection.advice import Advice, Remark, caveats, mirror_words
+from stylegan2_pipeline.inspection.advice import Advice
 from stylegan2_pipeline.inspection.facts import Classes, Facts, Groups, counted
+from stylegan2_pipeline.inspection.remarks import Remark, caveats, mirror_words
 from stylegan2_pipeline.report.charts import short
 from stylegan2_pipeline.sources.labels import printable, some
 

@@ -11,11 +11,12 @@ from stylegan2_pipeline.conversion.plan import Plan
 from stylegan2_pipeline.conversion.scan import Drawn, Scan
 from stylegan2_pipeline.conversion.spool import Spool
 from stylegan2_pipeline.conversion.words import report_scan, summary
-from stylegan2_pipeline.inspection.advice import Advice, Remark, remarks
+from stylegan2_pipeline.inspection.advice import Advice
 from stylegan2_pipeline.inspection.document import as_document
 from stylegan2_pipeline.inspection.facts import Facts, gather
 from stylegan2_pipeline.inspection.page import inspection_page
 from stylegan2_pipeline.inspection.previews import drawn_previews
+from stylegan2_pipeline.inspection.remarks import Remark, remarks
 from stylegan2_pipeline.inspection.sheets import Sheets, choose, sheets
 from stylegan2_pipeline.inspection.words import lines_of
 from stylegan2_pipeline.report.charts import finite
