@@ -313,6 +313,14 @@ def test_max_images_counts_good_ones(run):
     assert [image[0, 0, 0] for image in images(run(max_images=3)[0])] == [0, 2, 3]
 
 
+def test_large_class_numbers_take_no_memory(run):
+    save(run.source / "a.png", gray())
+    (run.source / "dataset.json").write_text(json.dumps({"labels": [["a.png", 2 ** 31 - 1]]}))
+    assert "1 class (class 2147483647 1)" in run()[1]
+    save(run.source / "b.png", gray(seed=1))
+    assert "after number 2147483647 is one too many" in run.error(unlabelled="class")
+
+
 def test_what_needs_a_choice_ends_with_the_command_to_type(run):
     save(run.source / "a.png", gray(64, 48))
     save(run.source / "b.png", gray(64, 64))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stylegan2_pipeline.conversion.grouping import compiled
-from stylegan2_pipeline.conversion.label_values import from_cells, from_columns
+from stylegan2_pipeline.conversion.label_values import MAX_CLASSES, from_cells, from_columns
 from stylegan2_pipeline.conversion.tables import ENDINGS, Table, read_table
 from stylegan2_pipeline.sources.base import Source
 from stylegan2_pipeline.sources.labels import Label, Labels, labels_from_json, some, top_folders
@@ -157,6 +157,9 @@ def _with_class(labels: Labels, told: str) -> Labels:
     if not numbers and names is None:
         raise UserError(f"--unlabelled=class: labels are numbers here, not classes. {told} Leave them out with "
                         f"--unlabelled=drop.")
+    if names is None and max(numbers) >= MAX_CLASSES:
+        raise UserError(f"--unlabelled=class: a class after number {max(numbers)} is one too many. {told} Leave them "
+                        f"out with --unlabelled=drop.")
     if names is None:
         names = [str(number) for number in range(max(numbers) + 1)]
     last: Label = len(names) if numbers else [0.0] * len(names) + [1.0]

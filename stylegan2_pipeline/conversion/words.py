@@ -128,7 +128,7 @@ def labels_text(labels: Labels | None) -> str:
     if isinstance(labels.values[0], list):
         return f"labels of {len(labels.values[0])} numbers"
     counts = Counter(value for value in labels.values if isinstance(value, int))
-    names = labels.class_names or [f"class {number}" for number in range(max(counts) + 1)]
+    names = {number: labels.class_names[number] if labels.class_names else f"class {number}" for number in counts}
     listed = ", ".join(f"{printable(names[number])} {counts[number]}" for number in sorted(counts)[:20])
     return f"{len(counts)} {'class' if len(counts) == 1 else 'classes'} ({listed}{', ...' if len(counts) > 20 else ''})"
 

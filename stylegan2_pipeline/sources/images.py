@@ -112,8 +112,9 @@ class ImageFiles(Source):
             except UserError:  # labels() says so, where labels are wanted
                 record = None
             groups = record.get("groups") if isinstance(record, dict) else None
-            whole = isinstance(groups, list) and all(isinstance(group, int) for group in groups)
-            self._groups = self._in_order(groups) if whole and len(self.files) == len(self.names) else []
+            if not isinstance(groups, list) or not all(isinstance(group, int) for group in groups):
+                groups = []
+            self._groups = self._in_order(groups) if len(self.files) == len(self.names) else []
         return f"group {self._groups[index]}" if self._groups else None
 
     def _in_order(self, groups: list[int]) -> list[int]:

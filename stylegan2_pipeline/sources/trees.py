@@ -22,14 +22,16 @@ class Tree(abc.ABC):
         self._known = frozenset(self.files)
 
     def narrow(self, patterns: Sequence[str]) -> None:
-        """Only the files whose path matches a pattern. Raises UserError if none does."""
+        """Only the files whose path matches a pattern, and what dataset.json says of them. Raises UserError if none
+        does."""
         kept = [name for name in self.files
                 if any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)]
         if not kept and self.files:
             raise UserError(f"--only={patterns[0]}: none of {len(self.files)} files in {self.path} has such a path, of "
                             f"which the first is {printable(self.files[0])}. For example: --only='*t1ce*'")
-        self.files = kept
-        self._known = frozenset(kept)
+        records = {name for name in self.files if PurePosixPath(name).name == "dataset.json"}
+        self.files = sorted(records.union(kept))
+        self._known = frozenset(self.files)
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
