@@ -102,6 +102,8 @@ def work_on(asked: Conversion, source: Source) -> Iterator[tuple[Journal, Spool]
             if journal.kept:
                 click.echo(f"\nWhat is done lies in {folder}: the same command goes on from there. Remove it to start "
                            f"anew.", err=True)
+            if not journal.kept and not journal.done:
+                click.echo("\nNothing was written, and nothing kept of these few seconds.", err=True)
             if journal.done:
                 click.echo(f"\n{asked.dest} is made and whole; its reports are not.", err=True)
             raise
