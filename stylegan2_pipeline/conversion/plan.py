@@ -76,6 +76,8 @@ def decide(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Plan:
     if asked.holdout:
         notes.append(about_holdout(groups, held_out, source, kept))
     window = asked.values()
+    if window.kind == "header":
+        notes.append("Values are shown as the files' own display windows say, which may differ from slice to slice.")
     percentiles = PERCENTILES if window.kind == "values" else (window.low, window.high)
     return Plan(draft, channels, reason, scan.windows(percentiles), percentiles, scan.boxes, kept, labels, held_out,
                 group_numbers(groups) if asked.holdout or len(set(groups)) < len(kept) else None, copies, notes)
