@@ -227,3 +227,14 @@ def test_only_files_of_a_name(tmp_path):
     assert none.returncode == 2 and "none of 3 files in set has such a path" in none.stderr
     assert "choose one of images, dicom" in tool(tmp_path, "--source=set", "--dest=b.zip", "--source-type=jpg").stderr
     assert "cannot heed that" in tool(tmp_path, "--source=set", "--dest=b.zip", "--every=2").stderr
+
+
+def test_what_else_lies_there_is_said_and_a_zip_is_one_whatever_it_is_called(tmp_path):
+    for number in range(3):
+        photo(tmp_path / "set" / f"{number}.png", 32, 32, seed=number)
+    np.save(tmp_path / "set" / "more.npy", np.zeros((1, 32, 32), np.uint8))
+    both = tool(tmp_path, "--source", "set", "--dest", "out.zip")
+    assert both.returncode == 0 and "Also there, and passed over: numpy arrays; --source-type=arrays" in both.stdout
+    (tmp_path / "out.zip").rename(tmp_path / "download")
+    again = tool(tmp_path, "--source", "download", "--dest", "again.zip")
+    assert again.returncode == 0 and "again.zip: 3 images" in again.stdout

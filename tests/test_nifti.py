@@ -262,7 +262,7 @@ class TestFiles:
         save(noise(), tmp_path / "a.nii")
         for number in range(20):
             Image.new("L", (4, 4)).save(tmp_path / f"{number}.png")
-        assert recognized(open_tree(tmp_path, "--source")) == "nifti"
+        assert recognized(open_tree(tmp_path, "--source"))[0] == "nifti"
 
     def test_state_changes_with_the_files_and_what_is_asked(self, tmp_path):
         save(noise(), tmp_path / "a.nii")

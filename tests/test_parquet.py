@@ -117,7 +117,7 @@ class TestRows:
         save(tmp_path / "a.parquet")
         for number in range(5):
             (tmp_path / f"{number}.png").write_bytes(png(number))
-        assert recognized(open_tree(tmp_path, "--source")) == "parquet"
+        assert recognized(open_tree(tmp_path, "--source"))[0] == "parquet"
 
 
 class TestColumns:

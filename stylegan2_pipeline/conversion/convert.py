@@ -48,7 +48,7 @@ def convert(asked: Conversion, say: Callable[[str], None] = click.echo) -> None:
     draft = asked.draft()
     with open_source(asked.source, reading=asked.reading(), kind=asked.source_type, only=asked.only) as source:
         if not source.names:
-            raise UserError(" ".join([f"--source: there are no images in {asked.source}.", *source.notes(),
+            raise UserError(" ".join([f"--source: there are no images in {asked.source}.", *source.remarks(),
                                       *left_out_lines(Scan(), source)]))
         check_space(asked, len(source.names), archive_bytes(draft.width or 1, draft.channels or 1)
                     if asked.encoding() == replace(asked.encoding(), format="png", level=0) else 1)

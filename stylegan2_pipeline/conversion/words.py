@@ -24,7 +24,7 @@ def report_scan(scan: Scan, source: Source, plan: "Plan") -> list[str]:
     """What was found, and what is done about it."""
     good, names, draft = scan.good, source.names, plan.draft
     lines = [f"Read: {len(good)} images; sizes {sizes_text(scan.sizes)}; modes {counts_text(scan.modes)}.",
-             *source.notes()]
+             *source.remarks()]
 
     def tell(what: str, wanted: Callable[[Finding], bool]) -> None:
         concerned = [names[finding.index] for finding in good if wanted(finding)]

@@ -175,7 +175,7 @@ def gather(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Facts
     return Facts(
         path=str(source.path), kind=kind_of(source), curated=source.curated, good=good, names=names,
         broken=[(printable(source.names[finding.index]), finding.error or "") for finding in scan.broken],
-        left_out=[(printable(name), reason) for name, reason in [*source.left_out(), *passed]], notes=source.notes(),
+        left_out=[(printable(name), reason) for name, reason in [*source.left_out(), *passed]], notes=source.remarks(),
         problems=problems, classes=classes, folders=folders, splits=splits, subjects=_sizes(subjects),
         volumes=_sizes(volumes), groups=groups, boxes=boxes, in_names=len(set(groups_in(names)[1])),
         unseen=len(source.names) - len(good) - len(scan.broken) - len(scan.passed), same=same,

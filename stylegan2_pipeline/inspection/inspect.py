@@ -49,7 +49,7 @@ def look_through(asked: Conversion) -> Inspection:
     with open_source(asked.source, reading=asked.reading(), kind=asked.source_type,
                      only=asked.only) as source:
         if not source.names:
-            raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.notes())}".rstrip())
+            raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.remarks())}".rstrip())
         with tempfile.TemporaryDirectory(prefix="inspection-") as folder, \
                 contextlib.closing(Spool(Path(folder))) as spool:
             draft = replace(asked, width=None, height=None).draft()  # of no size: nothing is drawn

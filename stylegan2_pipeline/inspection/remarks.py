@@ -50,8 +50,8 @@ def _about_copies(facts: Facts) -> list[Remark]:
         where = "with different labels" if facts.classes else "in different folders"
         sets = counted(len(same.other_class), "set of images", "sets of images")
         found.append(Remark("bad", f"{sets} that show the same, or nearly, {where}.",
-                            "Where they are one picture, one of them is wrong; the report shows them. Neighbours in one "
-                            "volume are alike by nature."))
+                            "Where they are one picture, one of them is wrong; the report shows them. Neighbours in "
+                            "one volume are alike by nature."))
     if same.other_group:
         sets = counted(len(same.other_group), "set of images", "sets of images")
         found.append(Remark("watch", f"{sets} that show the same, or nearly, of different patients or groups.",

@@ -39,10 +39,12 @@ class Source(abc.ABC):
     """A collection of images in a fixed order. It can be pickled, and reads in the process that it arrives in.
 
     path: what the user named; names: unique, one an image, '/' between folders, for messages and the labels of
-    dataset.json. curated: a set that others use just as it is, so that nothing is left out of it unasked.
+    dataset.json. curated: a set that others use just as it is, so that nothing is left out of it unasked. beside:
+    sentences about what else lies there.
     """
 
     curated: bool = False
+    beside: Sequence[str] = ()
     path: Path
     names: Sequence[str]
 
@@ -61,6 +63,10 @@ class Source(abc.ABC):
     def notes(self) -> list[str]:
         """Sentences a user should read about the collection as a whole."""
         return []
+
+    def remarks(self) -> list[str]:
+        """All that is to be said of the collection."""
+        return [*self.notes(), *self.beside]
 
     def left_out(self) -> list[tuple[str, str]]:
         """(name, reason) of files that were looked at and are no images to train on."""

@@ -61,13 +61,17 @@ def open_source(path: str | Path, flag: str = "--source", reading: Reading = Rea
         tree.narrow(only)
     if kind is not None and kind not in READERS:
         raise UserError(f"--source-type={kind}: choose one of {', '.join(READERS)}.")
-    kind = kind or recognized(tree)
+    beside: list[str] = []
+    if kind is None:
+        kind, beside = recognized(tree)
     refused = [OPTIONS[name] for name in OPTIONS
                if name not in READERS[kind].takes and getattr(reading, name) != getattr(Reading(), name)]
     if refused:
         raise UserError(f"{', '.join(refused)}: {flag} {path} is read as {READERS[kind].what} (--source-type={kind}), "
                         f"which cannot heed that; leave it out.")
-    return _attribute(READERS[kind].place)(tree, reading)
+    source: Source = _attribute(READERS[kind].place)(tree, reading)
+    source.beside = beside
+    return source
 
 
 def open_files(path: str | Path, flag: str = "--data") -> ImageFiles:
@@ -84,21 +88,34 @@ def open_tree(path: Path, flag: str) -> Tree:
         raise UserError(f"{flag}: {path} does not exist.")
     if path.is_dir():
         return FolderTree(path, flag)
+    if is_zip(path):
+        return ZipTree(path, flag)
     ending = next((ending for ending in TREES if path.name.lower().endswith(ending)), None)
     return TREES[ending](path, flag) if ending else FileTree(path, flag)
 
 
-def recognized(tree: Tree) -> str:
-    """The kind of collection: a published set where its files are there, else what most files are."""
+def is_zip(path: Path) -> bool:
+    """By its first bytes, whatever it is called; but for numpy's archives, which are read as arrays."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04" and path.suffix.lower() != ".npz"
+    except OSError:
+        return False
+
+
+def recognized(tree: Tree) -> tuple[str, list[str]]:
+    """The kind of collection - a published set where its files are there, else what most files are - and a sentence on
+    each other kind that is there too."""
     counts = {kind: _claims(reader, tree) for kind, reader in READERS.items()}
     best = max(counts, key=lambda kind: (READERS[kind].whole and counts[kind] > 0, counts[kind]))
     if counts[best]:
-        return best
+        return best, [f"Also there, and passed over: {READERS[kind].what}; --source-type={kind} reads them."
+                      for kind in READERS if counts[kind] and kind != best]
     if len(tree.files) == 1 and tree.path.is_file():
         known = ", ".join(reader.what for reader in READERS.values())
         raise UserError(f"{tree.flag}: {tree.path} is none of what can be read: {known}; in a folder, .zip, .tar or "
                         f".tar.gz.")
-    return "images"  # which says what there is instead
+    return "images", []  # which says what there is instead
 
 
 def _claims(reader: Reader, tree: Tree) -> int:
