@@ -74,8 +74,17 @@ class WorkerPool:
 def _start_worker(context: Any) -> None:
     global _context
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     _context = context
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed says nothing, and its workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(function: Callable[[Any, Item], Result], item: Item) -> Result:

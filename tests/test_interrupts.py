@@ -28,3 +28,12 @@ def test_a_terminal_that_closes_does_not_end_what_nohup_started(hangup):
     with interrupts():
         os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_second_signal_does_not_break_off_what_the_first_one_began():
+    with pytest.raises(Interrupted) as caught, interrupts():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.number == signal.SIGINT

@@ -3,6 +3,10 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +51,36 @@ def test_a_full_disk_is_said_by_workers_too():
     with pytest.raises(CannotWrite, match=r"--dest: out\.zip cannot be written: .*The disk is full"), \
             WorkerPool(None, 2) as pool:
         list(pool.map(no_room, range(3)))
+
+
+def tell_and_wait(queue, item):
+    os.write(1, f"{os.getpid()}\n".encode())
+    time.sleep(0.2)
+
+
+def hold_a_pool():
+    with WorkerPool(None, 2) as pool:
+        for _ in pool.map(tell_and_wait, range(10 ** 6)):
+            pass
+
+
+def test_workers_end_with_a_parent_that_is_killed():
+    code = "import test_parallel; test_parallel.hold_a_pool()"
+    if_main = f"if __name__ == '__main__':\n    {code}"
+    parent = subprocess.Popen([sys.executable, "-c", if_main], cwd=Path(__file__).parent, stdout=subprocess.PIPE,
+                              text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    workers = {int(parent.stdout.readline()) for _ in range(8)}
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(running(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
