@@ -369,6 +369,33 @@ def test_a_file_that_changes_between_the_passes_is_named(run, monkeypatch):
     assert "a.png could be read a moment ago and now cannot: an empty file" in run.error()
 
 
+def test_a_long_look_is_kept_when_a_choice_is_missing(run, tmp_path, monkeypatch, capsys):
+    save(run.source / "a.png", gray(64, 48))
+    monkeypatch.setattr(convert_module, "KEEP_SEC", 0)
+    with pytest.raises(UserError, match="--transform does not say"):
+        convert(Conversion(run.source, tmp_path / "d.zip", width=32, height=32, workers=1))
+    assert (tmp_path / "d.zip.partial").is_dir() and "also with other options" in capsys.readouterr().err
+    asked = Conversion(run.source, tmp_path / "d.zip", width=32, height=32, transform="pad", workers=1, continue_=True)
+    convert(asked)
+    assert "1 of 1 images were looked at before" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.zip", "source"]
+
+
+def test_damaged_work_is_given_up(run, tmp_path, monkeypatch):
+    save(run.source / "a.png", gray(64, 48).astype(np.uint16) * 99)
+    monkeypatch.setattr(convert_module, "KEEP_SEC", 0)
+    with pytest.raises(UserError, match="--transform does not say"):
+        convert(Conversion(run.source, tmp_path / "d.zip", width=32, height=32, workers=1))
+    for pieces in (tmp_path / "d.zip.partial").glob("*.bin"):
+        pieces.write_bytes(bytes(pieces.stat().st_size))
+    asked = Conversion(run.source, tmp_path / "d.zip", width=32, height=32, transform="pad", workers=1)
+    with pytest.raises(UserError, match="is damaged, as after a crash"):
+        convert(asked)
+    assert not (tmp_path / "d.zip.partial").exists()
+    convert(asked)
+    assert len(Archive(tmp_path / "d.zip")) == 1
+
+
 # Workers
 
 def test_bytes_do_not_depend_on_the_number_of_workers(run):

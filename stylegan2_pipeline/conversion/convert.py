@@ -18,7 +18,7 @@ from stylegan2_pipeline.conversion.passes import draw_rest, run_scan
 from stylegan2_pipeline.conversion.plan import Plan, decide
 from stylegan2_pipeline.conversion.resize import prepare
 from stylegan2_pipeline.conversion.scan import Drawn, Scan
-from stylegan2_pipeline.conversion.spool import Journal, Spool
+from stylegan2_pipeline.conversion.spool import DamagedSpoolError, Journal, Spool
 from stylegan2_pipeline.conversion.words import archive_bytes, left_out_lines, report_scan, summary
 from stylegan2_pipeline.encode import ending
 from stylegan2_pipeline.parallel import WorkerLost, WorkerPool
@@ -97,12 +97,13 @@ def work_on(asked: Conversion, source: Source) -> Iterator[tuple[Journal, Spool]
     with Journal(folder, settings, anew=not asked.continue_) as journal, contextlib.closing(Spool(folder)) as spool:
         try:
             yield journal, spool
-        except (KeyboardInterrupt, CannotWrite, WorkerLost):
-            journal.kept = not journal.done and (bool(journal.lines) or time.monotonic() - start > KEEP_SEC)
+        except (KeyboardInterrupt, UserError) as error:
+            usable = not journal.done and not isinstance(error, DamagedSpoolError)
+            journal.kept = usable and (journal.begun or time.monotonic() - start > KEEP_SEC)
             if journal.kept:
-                click.echo(f"\nWhat is done lies in {folder}: the same command goes on from there. Remove it to start "
-                           f"anew.", err=True)
-            if not journal.kept and not journal.done:
+                click.echo(f"\nWhat is done lies in {folder}: the same command, also with other options, goes on from "
+                           f"there. Remove it to start anew.", err=True)
+            elif not journal.done and isinstance(error, KeyboardInterrupt | CannotWrite | WorkerLost):
                 click.echo("\nNothing was written, and nothing kept of these few seconds.", err=True)
             if journal.done:
                 click.echo(f"\n{asked.dest} is made and whole; its reports are not.", err=True)
@@ -131,7 +132,9 @@ def report_broken(scan: Scan, source: Source, asked: Conversion) -> None:
 
 def write(asked: Conversion, source: Source, plan: Plan, spool: Spool, drawn: dict[int, Drawn]) -> None:
     """The archive, and the one of images set aside: both appear, or none."""
-    check_room(asked.dest, sum(one.piece.size for one in drawn.values()))
+    for path, flag in destinations(asked):
+        numbers = (number for number, out in enumerate(plan.held_out) if out == (flag != "--dest"))
+        check_room(path, sum(drawn[plan.kept[number].index].piece.size for number in numbers), flag)
     class_names = plan.labels.class_names if plan.labels else None
     with contextlib.ExitStack() as stack:
         writers = []
@@ -163,11 +166,11 @@ def check_space(asked: Conversion, count: int, size: int) -> None:
     check_room(asked.dest, min(count, asked.max_images or count) * size * 2)
 
 
-def check_room(dest: Path, needed: int) -> None:
+def check_room(dest: Path, needed: int, flag: str = "--dest") -> None:
     place = next(parent for parent in dest.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise UserError(f"--dest: making {dest} takes {format_bytes(needed)}, and {place} has {format_bytes(free)} "
+        raise UserError(f"{flag}: making {dest} takes {format_bytes(needed)}, and {place} has {format_bytes(free)} "
                         f"free. Free some space, choose another place, a lower --resolution or fewer --max-images. "
                         f"Nothing was written.")
 

@@ -25,7 +25,7 @@ def run_scan(pool: WorkerPool, source: Source, spool: Spool, journal: Journal | 
 
     least_filled: the share of foreground that an image must have. The pool's context is a Bench.
     """
-    known = findings_of(journal.lines, spool) if journal else {}
+    known = findings_of(journal.taken(), spool) if journal else {}
     if known:
         click.echo(f"Going on: {len(known)} of {len(source.names)} images were looked at before.", err=True)
     runs = runs_of(source, (index for index in range(len(source.names)) if index not in known))

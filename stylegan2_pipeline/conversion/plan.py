@@ -11,7 +11,7 @@ from stylegan2_pipeline.conversion.drawing import PADS, Draft, Task
 from stylegan2_pipeline.conversion.grouping import groups_of
 from stylegan2_pipeline.conversion.labelling import choose_labels, label_table
 from stylegan2_pipeline.conversion.options import Conversion, parse_holdout, trainable
-from stylegan2_pipeline.conversion.scan import PERCENTILES, Details, Finding, Scan, choose_channels
+from stylegan2_pipeline.conversion.scan import PERCENTILES, THUMBNAIL, Details, Finding, Scan, choose_channels
 from stylegan2_pipeline.conversion.split import group_numbers, split
 from stylegan2_pipeline.conversion.spool import Spool
 from stylegan2_pipeline.conversion.words import sizes_text
@@ -143,12 +143,12 @@ def find_copies(kept: Sequence[Finding], source: Source, asked: Conversion,
 
 def thumbnails(kept: Sequence[Finding], spool: Spool) -> np.ndarray:
     """uint8 [N,64,64,C]; C = 1 if all are gray."""
-    small = []
-    for finding in progress(kept, len(kept), "Comparing"):
+    channels = 3 if any(finding.channels > 1 for finding in kept) else 1
+    small = np.empty((len(kept), THUMBNAIL, THUMBNAIL, channels), np.uint8)
+    for place, finding in enumerate(progress(kept, len(kept), "Comparing")):
         assert finding.details is not None
-        small.append(Details.from_bytes(spool.get(finding.details)).thumbnail)
-    channels = max(thumbnail.shape[2] for thumbnail in small)
-    return np.stack([np.broadcast_to(thumbnail, (*thumbnail.shape[:2], channels)) for thumbnail in small])
+        small[place] = Details.from_bytes(spool.get(finding.details)).thumbnail
+    return small
 
 
 def about_copies(copies: Sequence[tuple[Finding, Finding]], labels: Labels | None, first: Sequence[int],

@@ -35,11 +35,19 @@ class Piece:
     crc: int
 
 
-class Spool:
-    """Pieces in a folder. It can be pickled: each process that puts something writes a file of its own."""
+class DamagedSpoolError(UserError):
+    """A piece is not what was put there; nothing of the folder can be relied on."""
 
-    def __init__(self, folder: Path) -> None:
+
+class Spool:
+    """Pieces in a folder. It can be pickled: each process that puts something writes a file of its own.
+
+    what: where that is, for the message when the disk is full.
+    """
+
+    def __init__(self, folder: Path, what: str | None = None) -> None:
         self.folder = folder
+        self._what = what or f"--dest: {folder}"
         self._writing: IO[bytes] | None = None
         self._reading: dict[str, IO[bytes]] = {}
         self._pid = 0
@@ -55,19 +63,20 @@ class Spool:
             while view:
                 view = view[self._writing.write(view):]
         except OSError as error:
-            raise CannotWrite(f"--dest: {self.folder}", error) from None
+            raise CannotWrite(self._what, error) from None
         return Piece(Path(self._writing.name).name, offset, len(data), zlib.crc32(data))
 
     def get(self, piece: Piece) -> bytes:
-        """Raises UserError where the bytes are not those that were put, as after a crash of the machine."""
+        """Raises DamagedSpoolError where the bytes are not those that were put, as after a crash of the machine."""
         try:
             if piece.file not in self._reading:
                 self._reading[piece.file] = (self.folder / piece.file).open("rb", buffering=0)
             data = os.pread(self._reading[piece.file].fileno(), piece.size, piece.offset)
         except OSError as error:
-            raise UserError(f"{self.folder / piece.file} cannot be read: {error.strerror}.") from None
+            raise DamagedSpoolError(f"{self.folder / piece.file} cannot be read: {error.strerror}. Start anew: what "
+                                    f"was done is given up.") from None
         if zlib.crc32(data) != piece.crc:
-            raise UserError(f"{self.folder / piece.file} is damaged, as after a crash of the machine. "
+            raise DamagedSpoolError(f"{self.folder / piece.file} is damaged, as after a crash of the machine. "
                             f"Start anew: what was done is given up.")
         return data
 
@@ -85,14 +94,15 @@ class Spool:
         self._writing, self._reading = None, {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_writing": None, "_reading": {}, "_pid": 0}
+        return {**self.__dict__, "_writing": None, "_reading": {}, "_pid": 0}
 
 
 class Journal:
     """Lines of JSON about images, for one process at a time, and the settings that they hold for.
 
-    lines: those of an earlier process, if its settings are the same; a last one that is not whole is left out. kept:
-    set it, and the folder outlives this process; done: all is written, and there is nothing to go on with.
+    lines: those of an earlier process, if its settings are the same; a last one that is not whole is left out. begun:
+    there were such lines. kept: set it, and the folder outlives this process; done: all is written, and there is
+    nothing to go on with.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], anew: bool = True) -> None:
@@ -111,12 +121,18 @@ class Journal:
                 self._lock = opened.enter_context((folder / "lock").open("a"))
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self.lines = self._earlier({"version": FORMAT, **settings}, anew)
+                self.begun = bool(self.lines)
                 self._file = (folder / "journal.jsonl").open("a", encoding="utf-8")
             except BlockingIOError:
                 raise UserError(f"Another process is at work in {folder}. Wait for it, or stop it first.") from None
             except OSError as error:
                 raise CannotWrite(f"--dest: {folder}", error) from None
             opened.pop_all()
+
+    def taken(self) -> list[dict[str, Any]]:
+        """The lines of an earlier process, which are given away: they are many."""
+        lines, self.lines = self.lines, []
+        return lines
 
     def add(self, line: Mapping[str, Any]) -> None:
         try:

@@ -51,7 +51,7 @@ def look_through(asked: Conversion) -> Inspection:
         if not source.names:
             raise UserError(f"--source: there are no images in {asked.source}. {' '.join(source.remarks())}".rstrip())
         with tempfile.TemporaryDirectory(prefix="inspection-") as folder, \
-                contextlib.closing(Spool(Path(folder))) as spool:
+                contextlib.closing(Spool(Path(folder), f"The temporary folder {folder}")) as spool:
             draft = replace(asked, width=None, height=None).draft()  # of no size: nothing is drawn
             bench = Bench(source, spool, draft, asked.encoding(), foreground=True, text=True)
             workers = max(1, min(asked.workers or available_cores(), len(source.names) // 16))
