@@ -46,6 +46,10 @@ class ImageSet(abc.ABC):
         """What people know the image in this place of the order by: a file, a number."""
         return f"image {index}"
 
+    def subjects(self) -> Sequence[int] | None:
+        """In this order, a number for whom or what each image is of, as for slices of one head; None if not known."""
+        return None
+
     def pick(self, indices: Sequence[int]) -> list[np.ndarray]:
         """The images uint8 [C,H,W] in these places of the order."""
         wanted = set(map(int, indices))

@@ -79,6 +79,12 @@ class Archive:
         with self._naming(index):
             return self._files.checksum(index)
 
+    def subjects(self) -> list[int] | None:
+        """A number an image, the same for images of one patient, volume or file; None where that is not known."""
+        found = [self._files.subject(index) for index in range(len(self))]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(found))}
+        return None if None in numbers or len(numbers) == len(found) else [numbers[name] for name in found]
+
     def pixel_digest(self, index: int) -> str:
         """Of the pixels of image number `index` (see pixel_digest below), as recorded in a zip that has not been
         changed since; read otherwise, and then it raises as read() does."""

@@ -59,6 +59,11 @@ class ImageDataset:
         """Of the files, image by image; mirrored copies left out."""
         return [self._archive.names[index] for index in self._indices]
 
+    def subjects(self) -> list[int] | None:
+        """For each image without its mirrored copy, a number for whom or what it is of; None if not known."""
+        subjects = self._archive.subjects()
+        return [subjects[index] for index in self._indices] if subjects else None
+
     @property
     def zipped(self) -> bool:
         return self._archive.path.is_file()

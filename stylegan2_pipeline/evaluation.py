@@ -90,7 +90,8 @@ def evaluation_of(
         digest = digest_of(images, cache)
         real = StoredImages(
             images.image, images.image_names, detectors, seed=seed, batch=batch, mirror=shared == "mirrored",
-            key={"data": digest}, cache=cache, pool=pool if shared else None, watch=watch, shared=shared or "")
+            key={"data": digest}, cache=cache, pool=pool if shared else None, watch=watch, shared=shared or "",
+            subjects=images.subjects())
         recorded = {
             **(about or {}), "data": images.name, "data_digest": digest, "num_real": images.n_raw,
             "truncation_psi": truncation_psi, "noise_mode": "random", "network_mirror": trained_mirror}

@@ -28,26 +28,31 @@ def real_order(count: int, seed: int) -> np.ndarray:
 class StoredImages(ImageSet):
     """read(i) gives image i of `size`, uint8 [C,H,W] of any shapes; they are taken in a random order of the seed.
 
-    names: of the images; number i + len(names) is image i mirrored. key: what identifies them, their order and the
-    seed left aside; None: their features are not kept on the disk. pool: computes features on all ranks, under the
-    name `shared`.
+    names: of the images; number i + len(names) is image i mirrored. subjects: whom each is of, if that is known. key:
+    what identifies them, their order and the seed left aside; None: their features are not kept on the disk. pool:
+    computes features on all ranks, under the name `shared`.
     """
 
     size: int
 
     def __init__(self, read: Callable[[int], np.ndarray], names: Sequence[str], detectors: Detectors, *, seed: int,
                  batch: int, mirror: bool = False, key: Mapping[str, Any] | None = None, watch: Watch = unwatched,
-                 cache: StatisticsCache | None = None, pool: ImagePool | None = None, shared: str = "") -> None:
+                 cache: StatisticsCache | None = None, pool: ImagePool | None = None, shared: str = "",
+                 subjects: Sequence[int] | None = None) -> None:
         super().__init__()
         self.size = len(names) * (1 + mirror)
         self._read, self._names, self._detectors, self._batch, self._seed = read, names, detectors, batch, seed
         self._key, self._cache, self._pool, self._shared = key, cache, pool, shared
-        self._watch = watch
+        self._watch, self._subjects = watch, subjects
         self.order = real_order(self.size, seed)
 
     def name_of(self, index: int) -> str:
         flipped, number = divmod(int(self.order[index]), len(self._names))
         return self._names[number] + (" (mirrored)" * flipped)
+
+    def subjects(self) -> Sequence[int] | None:
+        count = len(self._names)
+        return None if self._subjects is None else [self._subjects[int(number) % count] for number in self.order]
 
     def pick(self, indices: Sequence[int]) -> list[np.ndarray]:
         with ThreadPoolExecutor() as pool:

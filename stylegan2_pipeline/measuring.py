@@ -208,7 +208,7 @@ def _of_images(asked: Asked, detectors: Detectors) -> Evaluation:
 def _stored(archive: Archive, asked: Asked, detectors: Detectors, mirror: bool = False,
             key: dict[str, Any] | None = None) -> StoredImages:
     return StoredImages(archive.read, archive.names, detectors, seed=asked.seed, batch=asked.batch, mirror=mirror,
-                        key=key, cache=_cache(asked), watch=progress)
+                        key=key, cache=_cache(asked), watch=progress, subjects=archive.subjects())
 
 
 def _cache(asked: Asked) -> StatisticsCache | None:

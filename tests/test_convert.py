@@ -15,6 +15,7 @@ from stylegan2_pipeline.conversion import convert as convert_module
 from stylegan2_pipeline.conversion.convert import convert
 from stylegan2_pipeline.conversion.options import Conversion
 from stylegan2_pipeline.conversion.scan import Scan, examined
+from stylegan2_pipeline.conversion.split import group_numbers
 from stylegan2_pipeline.conversion.transform import Recipe, middle, render
 from stylegan2_pipeline.conversion.words import sizes_text
 from stylegan2_pipeline.dataset import ImageDataset
@@ -444,6 +445,10 @@ def test_patients_are_set_aside_whole_though_the_ends_of_their_volumes_are_alike
     record = json.loads(zipfile.ZipFile(archive.path).read("dataset.json"))
     assert [record["groups"].count(group) for group in sorted(set(record["groups"]))] == [11] * 8
     assert "sub-" not in json.dumps(record)
+    numbers = group_numbers(record["groups"])
+    assert archive.subjects() == numbers == ImageDataset(archive.path).subjects()
+    some = ImageDataset(archive.path, max_images=20)
+    assert some.subjects() == [numbers[archive.names.index(name)] for name in some.image_names]
 
 
 @pytest.mark.parametrize("duplicates", ["keep", "drop-exact", "drop-near"])

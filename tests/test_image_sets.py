@@ -41,6 +41,14 @@ def all_of(image_set, count=10):
     return np.concatenate(list(image_set.images(count)))
 
 
+def test_subjects_follow_the_order_of_the_images_mirrored_ones_too():
+    people = [number // 2 for number in range(10)]
+    assert stored().subjects() is None
+    for found in (stored(subjects=people), stored(subjects=people, mirror=True)):
+        names = [found.name_of(place).removesuffix(" (mirrored)") for place in range(found.size)]
+        assert found.subjects() == [people[NAMES.index(name)] for name in names]
+
+
 def test_stored_images_come_once_each_in_an_order_of_the_seed():
     found = stored()
     assert found.size == 10

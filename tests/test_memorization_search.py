@@ -117,6 +117,20 @@ def test_duplicates_are_grouped():
     assert (found.different, found.exact) == (60, 2) and found.groups[62] == found.groups[63] == 3
 
 
+def test_neighbours_in_one_head_are_alike_and_no_copies():
+    images = alike(40, 10, size=64)
+    rng = np.random.default_rng(0)
+    slices = np.clip(images[:10].astype(int) + rng.integers(-3, 4, images[:10].shape), 0, 255).astype(np.uint8)
+    both = thumbs(np.concatenate([images, slices, images[20:21]]))  # ten neighbours, and a picture of two people
+    anyone = find_duplicates(both)
+    assert [len(members) for members in anyone.sets] == [2] * 11 and anyone.different == 40
+    subjects = [*range(40), *range(10), 40]
+    found = find_duplicates(both, subjects)
+    assert found.sets == [[20, 50]] and found.different == 50
+    assert found.groups.tolist() == anyone.groups.tolist()  # nobody's neighbours count as others'
+    assert find_duplicates(both, [*range(40), *range(10), 20]).sets == [[20, 50]]  # equal pixels are copies in any case
+
+
 def test_no_pair_of_duplicates_is_missed():
     """The test at 16 pixels, by which pairs are chosen, lets none pass that is nearer at 32, whatever the limit."""
     images = thumbs(alike(40, 11, channels=3))

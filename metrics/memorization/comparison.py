@@ -90,11 +90,14 @@ class Comparison:
         self._watch = inputs.watch
         self.sets = read_sets(inputs, request)
         self.moves = Moves(self.sets.train.side)
-        self.duplicates: Duplicates = find_duplicates(self.sets.train)
-        if self.duplicates.different < LEAST:
+        subjects = inputs.real.subjects()
+        self.duplicates: Duplicates = find_duplicates(
+            self.sets.train, [subjects[number] for number in self.sets.train.numbers.tolist()] if subjects else None)
+        different = len(self.duplicates.groups.unique())
+        if different < LEAST:
             raise UserError(
                 f"memorization needs at least {LEAST} different training images; of {len(self.sets.train)}, "
-                f"{self.duplicates.different} are, the others are copies of them. Give more --data.")
+                f"{different} are, the others are copies of them or nearly so. Give more --data.")
         self.index = Index(self.sets.train, self.duplicates.groups, inputs.device)
         self.groups = self.duplicates.groups
         self.fake = self._search(self.sets.fake, "Generated images in the data")

@@ -6,7 +6,7 @@ image, and each duplicate would be its twin's nearest neighbour at no distance.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,37 +23,45 @@ _ROWS = 1024
 @dataclass(frozen=True)
 class Duplicates:
     """groups [N]: the first image that each is the same as, itself where there is none. limit: the distance from which
-    images count as different. exact: how many images have the pixels of an earlier one."""
+    images count as different. exact: how many images have the pixels of an earlier one. copies [N]: as groups, but
+    that images of one subject are copies only where their pixels are equal: neighbours in one head are alike."""
 
     groups: Tensor
     limit: float
     exact: int
+    copies: Tensor
 
     @property
     def different(self) -> int:
-        """How many different images there are."""
-        return len(self.groups.unique())
+        """How many images there are that are no copies."""
+        return len(self.copies.unique())
 
     @property
     def sets(self) -> list[list[int]]:
         """The images of each group of two or more, the largest groups first."""
         found = defaultdict(list)
-        for i, group in enumerate(self.groups.tolist()):
+        for i, group in enumerate(self.copies.tolist()):
             found[group].append(i)
         return sorted((members for members in found.values() if len(members) > 1), key=len, reverse=True)
 
 
-def find_duplicates(images: Thumbnails) -> Duplicates:
-    """Of images that show something (Thumbnails.showing)."""
+def find_duplicates(images: Thumbnails, subjects: Sequence[int] | None = None) -> Duplicates:
+    """Of images that show something (Thumbnails.showing). subjects: whom each image is of, if that is known."""
     limit = copy_distance(images)
     first: dict[bytes, int] = {}
     equal = [(first.setdefault(digest, i), i) for i, digest in enumerate(images.digests)]
-    joined = Joined(len(images))
-    for a, b in equal:
+    near = list(alike(images, limit))
+    copies = [(a, b) for a, b in near if subjects is None or subjects[a] != subjects[b]]
+    return Duplicates(_joined(len(images), [*equal, *near]), limit, len(images) - len(first),
+                      _joined(len(images), [*equal, *copies]))
+
+
+def _joined(count: int, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """[N]: the least number of the set that each is in."""
+    joined = Joined(count)
+    for a, b in pairs:
         joined.join(a, b)
-    for a, b in alike(images, limit):
-        joined.join(a, b)
-    return Duplicates(torch.tensor([joined.root(i) for i in range(len(images))]), limit, len(images) - len(first))
+    return torch.tensor([joined.root(i) for i in range(count)])
 
 
 def copy_distance(images: Thumbnails) -> float:
