@@ -155,11 +155,14 @@ def convert(ctx: click.Context, resolution: str | None, width: int | None, heigh
       python dataset_tool.py --source dicoms --dest mri.zip --resolution=256 --transform=pad --holdout=0.1
       python dataset_tool.py inspect --source photos
     """
-    from stylegan2_pipeline.conversion.convert import convert as work
-    from stylegan2_pipeline.conversion.options import Conversion, parse_resolution
+    def work() -> None:
+        from stylegan2_pipeline.conversion.convert import convert
+        from stylegan2_pipeline.conversion.options import Conversion, parse_resolution
 
-    width, height = parse_resolution(resolution, width, height)
-    _run(lambda: work(Conversion(width=width, height=height, program=_program(ctx), **chosen)))
+        size = parse_resolution(resolution, width, height)
+        convert(Conversion(width=size[0], height=size[1], program=_program(ctx), **chosen))
+
+    _run(work)
 
 
 @command.command(context_settings=SETTINGS)
@@ -176,11 +179,14 @@ def inspect(ctx: click.Context, source: Path, **chosen: Any) -> None:
       python dataset_tool.py inspect --source photos
       python dataset_tool.py inspect --source dicoms.zip --report=dicoms.html --report=dicoms.json
     """
-    from stylegan2_pipeline.conversion.options import Conversion
-    from stylegan2_pipeline.inspection.inspect import inspect as work
+    def work() -> None:
+        from stylegan2_pipeline.conversion.options import Conversion
+        from stylegan2_pipeline.inspection.inspect import inspect
 
-    name = source.resolve().name.partition(".")[0] or "images"
-    _run(lambda: work(Conversion(source, Path(f"{name}.zip"), program=_program(ctx), **chosen)))
+        name = source.resolve().name.partition(".")[0] or "images"
+        inspect(Conversion(source, Path(f"{name}.zip"), program=_program(ctx), **chosen))
+
+    _run(work)
 
 
 def _program(ctx: click.Context) -> str:
