@@ -75,7 +75,7 @@ def test_parts_of_volumes():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"group_by": "patient"}, "say how many with --holdout"),
+    ({"holdout_dest": Path("h.zip")}, "say how many with --holdout"),
     ({"holdout": "0.1", "holdout_dest": Path("d.zip")}, "need another place than --dest"),
     ({"report": (Path("page.doc"),)}, "must end in .html, .json or .txt"),
     ({"report": (Path("/nowhere/page.html"),)}, "there is no folder /nowhere. Make it first"),

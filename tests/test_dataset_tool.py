@@ -238,3 +238,14 @@ def test_what_else_lies_there_is_said_and_a_zip_is_one_whatever_it_is_called(tmp
     (tmp_path / "out.zip").rename(tmp_path / "download")
     again = tool(tmp_path, "--source", "download", "--dest", "again.zip")
     assert again.returncode == 0 and "again.zip: 3 images" in again.stdout
+
+
+def test_a_table_of_patients_for_pictures_that_are_named_by_them(tmp_path):
+    for number in range(8):
+        photo(tmp_path / "set" / f"HOSP{number // 2:03d}_{number % 2}.png", 32, 32, seed=number)
+    (tmp_path / "patients.csv").write_text("id,sick\n" + "".join(f"HOSP{n:03d},{'yn'[n % 2]}\n" for n in range(4)))
+    words = ["--source=set", "--labels=patients.csv", "--group-by=regex:HOSP[0-9]+"]
+    done = tool(tmp_path, *words, "--dest=out.zip")
+    assert done.returncode == 0 and "2 classes (n 4, y 4)" in done.stdout, done.stderr
+    with Archive(tmp_path / "out.zip") as archive:
+        assert archive.subjects() == [0, 0, 1, 1, 2, 2, 3, 3] and archive.labels == [1, 1, 0, 0, 1, 1, 0, 0]

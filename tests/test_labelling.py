@@ -121,3 +121,15 @@ def test_labels_that_cannot_be_had(choose, labels, options, message):
     with pytest.raises(UserError) as refused:
         choose(labels, **options)
     assert message in refused.value.message
+
+
+def test_rows_about_the_groups_that_paths_tell(choose, tmp_path):
+    names = [f"{folder}/HOSP{number:03d}_slice{part}.jpg" for number, folder in ((1, "a"), (2, "b")) for part in (1, 2)]
+    (tmp_path / "patients.csv").write_text("patient,diagnosis\nHOSP001,glioma\nHOSP002,healthy\n")
+    source, table = Named(names), str(tmp_path / "patients.csv")
+    found = choose_labels(LabelOptions(table, group_by="regex:HOSP[0-9]+"), source, range(4), "set")
+    assert found.labels.values == [0, 0, 1, 1] and found.labels.class_names == ["glioma", "healthy"]
+    (tmp_path / "patients.csv").write_text("folder,label\na,3\nb,5\n")
+    assert choose_labels(LabelOptions(table, group_by="folder"), source, range(4), "set").labels.values == [3, 3, 5, 5]
+    with pytest.raises(UserError, match="which --group-by='regex"):
+        choose_labels(LabelOptions(table), source, range(4), "set")

@@ -42,6 +42,11 @@ LABELS = [
                  help="Images without a label, where others have one: name them and stop, leave them out, or make them "
                       "a class."),
 ]
+GROUPS = [
+    click.option("--group-by", metavar="HOW", help="What stays together, and is told to metrics: patient, volume, "
+                 "folder, file, column:NAME of --table, or regex:PATTERN on the path.  [default: patient, else volume, "
+                 "where they are known]"),
+]
 OTHERS = [
     click.option("--max-images", metavar="INT", type=click.IntRange(1), help="Only the first good ones by name."),
     click.option("--report", metavar="FILE", type=PATH, multiple=True, help="A report as .html (one page, with "
@@ -80,8 +85,6 @@ SETS = [
                       "published sets; drop-near: also mirrored or slightly changed ones."),
     click.option("--holdout", metavar="SHARE|N", help="Set images aside in an archive of their own, never to be "
                  "trained on: 0.1, 10% or 500. Copies and groups stay together."),
-    click.option("--group-by", metavar="HOW", help="What stays together: patient, volume, folder, file, column:NAME of "
-                 "--table, or regex:PATTERN on the path.  [default: patient, else volume, where they are known]"),
     click.option("--holdout-dest", metavar="PATH", type=PATH, help="[default: DEST-holdout.zip]"),
     click.option("--seed", metavar="INT", type=int, default=0, help="Of what is set aside."),
 ]
@@ -139,7 +142,7 @@ What can be read as --source:
   arrays     .npy and .npz
   parquet    Hugging Face datasets                                      pip install '.[parquet]'
 pip install '.[sources]' takes all of these packages.""")
-@options(SOURCE[:1], [DEST], PICTURES, LABELS, SETS, SOURCE[1:], FILES, OTHERS)
+@options(SOURCE[:1], [DEST], PICTURES, LABELS, SETS, GROUPS, SOURCE[1:], FILES, OTHERS)
 @click.pass_context
 def convert(ctx: click.Context, resolution: str | None, width: int | None, height: int | None, **chosen: Any) -> None:
     """Turn a collection of images into a training archive: one size, one kind, checked one by one.
@@ -166,7 +169,7 @@ def convert(ctx: click.Context, resolution: str | None, width: int | None, heigh
 
 
 @command.command(context_settings=SETTINGS)
-@options(SOURCE[:1], SOURCE[1:], LABELS, OTHERS)
+@options(SOURCE[:1], SOURCE[1:], LABELS, GROUPS, OTHERS)
 @click.pass_context
 def inspect(ctx: click.Context, source: Path, **chosen: Any) -> None:
     """Say what is in a collection, and how to convert it; nothing is written but a report.

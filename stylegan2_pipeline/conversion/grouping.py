@@ -36,6 +36,14 @@ def groups_of(group_by: str | None, source: Source, indices: Sequence[int], tabl
     return [group for group in found if group is not None]
 
 
+def groups_in_paths(group_by: str | None, source: Source) -> list[str | None] | None:
+    """For each image what a pattern finds in its path, or the last of its folders; None where others tell groups."""
+    kind, _, rest = (group_by or "").partition(":")
+    if kind == "regex" and rest:
+        return from_pattern(rest, source, range(len(source.names)))
+    return [name.rpartition("/")[0].rpartition("/")[2] or None for name in source.names] if kind == "folder" else None
+
+
 def from_column(heading: str, source: Source, indices: Sequence[int], table: Path | None) -> list[str | None]:
     if table is None:
         raise UserError(f"--group-by=column:{heading} needs --table=FILE.csv, the table that has this column.")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stylegan2_pipeline.conversion.grouping import compiled
+from stylegan2_pipeline.conversion.grouping import compiled, groups_in_paths
 from stylegan2_pipeline.conversion.label_values import MAX_CLASSES, from_cells, from_columns
 from stylegan2_pipeline.conversion.tables import ENDINGS, Table, read_table
 from stylegan2_pipeline.sources.base import Source
@@ -21,11 +21,13 @@ UNLABELLED = "unlabelled"
 @dataclass(frozen=True)
 class LabelOptions:
     """labels: auto (what the source says), none, folders, FILE.csv, FILE.json, column:NAME[,NAME...] of the table, or
-    regex:PATTERN. unlabelled: what becomes of images without a label: error, drop, or class (one of their own)."""
+    regex:PATTERN. unlabelled: what becomes of images without a label: error, drop, or class (one of their own).
+    group_by: rows of a table may be about groups that it finds in paths."""
 
     labels: str = "auto"
     table: Path | None = None
     unlabelled: str = "error"
+    group_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def _from_table(options: LabelOptions, source: Source, indices: Sequence[int],
     path = label_table(options)
     if path is None:
         raise UserError(f"--labels={options.labels} needs --table=FILE.csv, the table that has this column.")
-    table = read_table(path, source)
+    table = read_table(path, source, groups_in_paths(options.group_by, source))
     headings = _label_headings(table) if wanted is None else _headings(table, wanted)
     columns = [[cells[index] for index in indices] for cells in map(table.cells, headings)]
     labels, notes = (from_cells(columns[0], f"{path}: column {headings[0]!r}", table.delimiter) if len(columns) == 1

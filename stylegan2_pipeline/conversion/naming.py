@@ -26,14 +26,15 @@ class Match(NamedTuple):
 
 class Images:
     """The images of a source by what a table may call them: by path, the end of a path, or a path that ends in theirs;
-    without ending; by the file that holds several; by whom they are of, or the name of their series."""
+    without ending; by the file that holds several; by whom they are of, or the name of their series; by their groups,
+    one an image, where paths tell them."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, groups: Sequence[str | None] | None = None) -> None:
         files: dict[str, list[int]] = defaultdict(list)
         self._others: dict[str, list[int]] = defaultdict(list)
         for index, name in enumerate(source.names):
             files[file_of(name)].append(index)
-            for key in {source.subject(index), source.volume(index)} - {None, ""}:
+            for key in {source.subject(index), source.volume(index), groups[index] if groups else None} - {None, ""}:
                 self._others[_subject(str(key))].append(index)
         self._files = list(files.values())
         self._parts = _Paths(source.names if list(files) != list(source.names) else [])

@@ -85,7 +85,7 @@ class Conversion:
                        every=self.every, channel=self.channel, keep_localizers=self.keep_localizers, **more)
 
     def label_options(self) -> LabelOptions:
-        return LabelOptions(self.labels, self.table, self.unlabelled)
+        return LabelOptions(self.labels, self.table, self.unlabelled, self.group_by)
 
     def encoding(self) -> Encoding:
         return Encoding(self.format, self.compress)
@@ -119,8 +119,8 @@ def check_options(asked: Conversion) -> None:
     for flag, path in (("--dest", asked.dest), ("--holdout-dest", asked.holdout_dest)):
         if path and path.name in ("", ".."):
             raise UserError(f"{flag}: {path} is no name for an archive; choose one that ends in .zip, or a new folder.")
-    if asked.holdout is None and (asked.holdout_dest or asked.group_by):
-        raise UserError("--group-by and --holdout-dest say how images are set aside; say how many with --holdout=0.1.")
+    if asked.holdout is None and asked.holdout_dest:
+        raise UserError("--holdout-dest says where images are set aside; say how many with --holdout=0.1.")
     if asked.holdout is not None:
         parse_holdout(asked.holdout)
         if asked.holdout_path.absolute() == asked.dest.absolute():

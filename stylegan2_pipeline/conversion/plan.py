@@ -79,8 +79,9 @@ def decide(scan: Scan, source: Source, asked: Conversion, spool: Spool) -> Plan:
     if window.kind == "header":
         notes.append("Values are shown as the files' own display windows say, which may differ from slice to slice.")
     percentiles = PERCENTILES if window.kind == "values" else (window.low, window.high)
+    told = asked.holdout or asked.group_by or len(set(groups)) < len(kept)
     return Plan(draft, channels, reason, scan.windows(percentiles), percentiles, scan.boxes, kept, labels, held_out,
-                group_numbers(groups) if asked.holdout or len(set(groups)) < len(kept) else None, copies, notes)
+                group_numbers(groups) if told else None, copies, notes)
 
 
 def choose_size(scan: Scan, asked: Conversion) -> Draft:

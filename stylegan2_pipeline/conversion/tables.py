@@ -64,15 +64,19 @@ class Table:
         return places[0]
 
 
-def read_table(path: Path, source: Source) -> Table:
-    """Raises UserError for a file that is no table, or that names no image of the source."""
+def read_table(path: Path, source: Source, groups: Sequence[str | None] | None = None) -> Table:
+    """groups: of all images of the source, which rows may be about; see grouping.groups_in_paths.
+
+    Raises UserError for a file that is no table, or that names no image of the source.
+    """
     rows, lines, delimiter = _parse(_text(path), path)
-    images = Images(source)
+    images = Images(source, groups)
     key, matches = _key_column(rows, images)
     if not any(match.images for match in matches.values()):
         raise UserError(f"{path}: no column names an image of {source.path}. Its first line is "
                         f"'{printable(delimiter.join(rows[0])[:200])}'; the images are called {some(source.names, 3)}. "
-                        f"One column must hold such names, with or without folders and endings.")
+                        f"One column must hold such names, with or without folders and endings; or the patients in "
+                        f"them, which --group-by='regex:(HOSP[0-9]+)' would find in HOSP001_slice03.jpg.")
     headings = list(rows[0])
     if matches[headings[key]].rank == EXACT:  # the first line is about an image already
         headings = [str(number + 1) for number in range(len(headings))]
