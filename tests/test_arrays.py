@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import struct
-import tempfile
 import warnings
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
@@ -23,17 +22,11 @@ from stylegan2_pipeline.sources.base import Reading
 from stylegan2_pipeline.sources.registry import open_source
 from torch_utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("temp")
+
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (5, 6, 7, 3), np.uint8)
 GRAY = RANDOM.integers(0, 256, (5, 6, 7), np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def temp(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("temp")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert not list(folder.iterdir())
 
 
 def all_pixels(source):

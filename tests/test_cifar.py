@@ -6,7 +6,6 @@ import os
 import pickle
 import struct
 import tarfile
-import tempfile
 
 import numpy as np
 import pytest
@@ -19,16 +18,10 @@ from stylegan2_pipeline.sources.pickles import read_plain
 from stylegan2_pipeline.sources.registry import open_source
 from torch_utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("temp")
+
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), np.uint8)
 NAMES = ["airplane", "bird", "cat"]
-
-
-@pytest.fixture(autouse=True)
-def temp(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("temp")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert not list(folder.iterdir())
 
 
 def dump(value):

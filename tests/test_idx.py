@@ -3,7 +3,6 @@
 import gzip
 import pickle
 import struct
-import tempfile
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,17 +18,11 @@ from stylegan2_pipeline.sources.idx import FASHION, FASHION_STARTS, IdxImages
 from stylegan2_pipeline.sources.registry import open_source
 from torch_utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("temp")
+
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 7, 5), np.uint8)
 CLASSES = np.arange(12, dtype=np.uint8) % 10
-
-
-@pytest.fixture(autouse=True)
-def temp(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("temp")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert not list(folder.iterdir())
 
 
 def idx(array):

@@ -27,14 +27,7 @@ from stylegan2_pipeline.sources.registry import open_source
 from stylegan2_pipeline.sources.tar import TarTree
 from torch_utils.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def temp(tmp_path_factory, monkeypatch):
-    """A folder for temporary files of its own; empty at the end."""
-    folder = tmp_path_factory.mktemp("temp")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert not list(folder.iterdir())
+pytestmark = pytest.mark.usefixtures("temp")
 
 
 def write_tar(path, files, mode="w", links=()):

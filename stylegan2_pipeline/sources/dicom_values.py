@@ -142,8 +142,8 @@ def rgb_from_palette(stored: np.ndarray, dataset: Any) -> np.ndarray:
     """uint8 [H,W,3]. Colours of 16 bits are cut to 8, unless a file keeps 8 bits in numbers of 16."""
     try:
         colours = quiet_pydicom().pixels.apply_color_lut(stored, dataset)[:, :, :3]  # a fourth is transparency
-    except Exception:
-        colours = stored[:, :, np.newaxis]
+    except Exception:  # of any kind, from whatever a damaged table makes of it
+        raise BrokenImage("its table of colours is damaged") from None
     if colours.shape[2] != 3:
         raise BrokenImage("its table of colours is damaged")
     return (colours >> 8 if colours.max(initial=0) > 255 else colours).astype(np.uint8)
