@@ -39,6 +39,17 @@ def make_pipe(augment: cfg.AugmentConfig, device: torch.device) -> AugmentPipe |
     return AugmentPipe(AUGPIPES[augment.pipe]).to(device)
 
 
+def joined(tensors: list[Tensor]) -> Tensor:
+    """All their elements in one row."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def replace(tensors: list[Tensor], flat: Tensor) -> None:
+    """Puts the elements of a row where `joined` takes them from."""
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
+
+
 class Trainer:
     """Networks, optimizers, controllers and counters: everything that a step changes."""
 
@@ -220,14 +231,23 @@ class Trainer:
         if len(grads) < len(phase.params) - len(phase.without_gradient):
             named = phase.network.named_parameters()
             phase.without_gradient = frozenset(name for name, p in named if p.grad is None)
-        flat = distributed.mean_over_ranks(torch.cat([grad.flatten() for grad in grads]))
-        bad = ~flat.isfinite()
-        self.trouble.note_gradient(self.phases.index(phase), bad)
-        self.collector.add(f"Gradients/{phase.name}/nonfinite", bad.sum())
-        flat = torch.where(finite, flat.nan_to_num(nan=0.0, posinf=1e5, neginf=-1e5), 0.0)
-        self.collector.add(f"Gradients/{phase.name}/norm", flat.norm())
-        values = [part.view_as(grad) for part, grad in zip(flat.split([g.numel() for g in grads]), grads, strict=True)]
-        torch._foreach_copy_(grads, values)
+        if distributed.world_size() > 1:
+            replace(grads, distributed.mean_over_ranks(joined(grads)))
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        count = torch.zeros([], dtype=torch.int64, device=norm.device)
+        number = self.phases.index(phase)
+        if self.device.type == "cpu" and bool(finite & norm.isfinite()):  # looking is cheap here, and no element is bad
+            self.trouble.run[number] = 0
+        else:
+            flat = joined(grads)
+            bad = ~flat.isfinite()
+            count = torch.count_nonzero(bad)
+            self.trouble.note_gradient(number, bad)
+            flat = torch.where(finite, flat.nan_to_num(nan=0.0, posinf=1e5, neginf=-1e5), 0.0)
+            norm = flat.norm()
+            replace(grads, flat)
+        self.collector.add(f"Gradients/{phase.name}/nonfinite", count)
+        self.collector.add(f"Gradients/{phase.name}/norm", norm)
 
     def _note(self, stats: dict[str, Tensor]) -> None:
         for name, values in stats.items():
