@@ -46,9 +46,10 @@ def main(resolution: int, batch: int | None, channels: str, precision: str, augp
     where = chosen_device(device)
     if resolution & (resolution - 1) or resolution < 8:
         raise click.UsageError(f"--resolution={resolution} is no power of two from 8.")
-    names = only.split(",") if only else list(native.operators())
-    if unknown := set(names) - set(native.operators()):
-        raise click.UsageError(f"--ops: there is no {unknown.pop()}; there is: {', '.join(native.operators())}.")
+    known = native.operators(where.type)
+    names = only.split(",") if only else list(known)
+    if unknown := set(names) - set(known):
+        raise click.UsageError(f"--ops: there is no {unknown.pop()}; there is: {', '.join(known)}.")
     keep_freed_memory()
     state = native.state(where.type)
     if not state.native:
@@ -105,12 +106,15 @@ def layout(spec: Spec) -> str:
 
 def detail(call: Call) -> str:
     """What tells this call from others of its shape."""
+    if call.name.startswith("winograd"):
+        w = call.args[1]
+        return f"with {'x'.join(map(str, w.shape))}, stride {call.args[2]}{', transposed' * (call.args[-1] is True)}"
     if call.name == "upfirdn2d":
         _, f, up, down, _, flip, _ = call.args
         factors = f", up {up[0]}" * (up[0] > 1) + f", down {down[0]}" * (down[0] > 1)
         return f"{'x'.join(map(str, f.shape))} taps{factors}{', flipped' * flip}"
     parts = {"bias_act": ["", "b"], "bias_act_grad": ["", ""], "synthesis_act": ["", "scale", "noise", "", "b"],
-             "synthesis_act_grad": ["", "", "x", "scale", "noise", "sum"]}[call.name]
+             "synthesis_act_grad": ["", "", "x", "scale", "noise", "sum"]}.get(call.name, [])
     return ", ".join(part for part, arg in zip(parts, call.args, strict=False) if part and arg not in (None, False))
 
 

@@ -6,6 +6,7 @@ FIR filters are convolutions of the image with its zeros put in, each channel wi
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 
 def bias_act(x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float, clamp: float | None) -> Tensor:
@@ -51,3 +52,13 @@ def synthesis_act_grad(
     sums = [(g if factor is None else g * factor.to(g.dtype)).sum([2, 3])
             for factor, wanted in ((x, x is not None), (noise, noise is not None), (None, with_sum)) if wanted]
     return (g if scale is None else g * scale[:, :, None, None].to(g.dtype), *sums)
+
+
+def winograd(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
+    padding = 1 if stride == 1 else 0
+    return F.conv_transpose2d(x, w, padding=padding) if transpose else F.conv2d(x, w, stride=stride, padding=padding)
+
+
+def winograd_weight_grad(dy: Tensor, x: Tensor, stride: int) -> Tensor:
+    padding = 1 if stride == 1 else 0
+    return conv2d_weight(x, (dy.shape[1], x.shape[1], 3, 3), dy, stride=stride, padding=padding)

@@ -24,7 +24,7 @@ def operators(device: str) -> list[Fact]:
     """What runs on "cpu" or "cuda", and why; nothing where torch has no such device. Raises UserError as mode does."""
     if not there(device):
         return []
-    asked, state, names = native.mode(), settled(device), list(native.operators())
+    asked, state, names = native.mode(), settled(device), list(native.operators(device))
     facts = [_state(state, asked), Fact("operators", ", ".join(names), names)]
     if state.build:
         made = state.build
@@ -57,7 +57,7 @@ def speed(device: str) -> list[Fact]:
     where, shape = torch.device(device), SHAPES[device]
     facts = [Fact("images", f"{'x'.join(map(str, shape))} in float32", list(shape))]
     with torch.no_grad():
-        for name in native.operators():
+        for name in native.operators(device):
             facts += [_timed(name, label, args, where) for label, args in cases(name, shape, where)]
     return facts
 
@@ -105,6 +105,8 @@ def cases(name: str, shape: tuple[int, ...], device: torch.device) -> list[tuple
                       ("down 2", (x, f, [1, 1], [2, 2], [1, 1, 1, 1], False, 1.0))],
         "synthesis_act": [("", (x, scale, noise, b[0], b, *lrelu))],
         "synthesis_act_grad": [("", (x, x, x, scale, noise, True, *lrelu))],
+        "winograd": [("", (x, made(c, c, 3, 3), 1, False))],
+        "winograd_weight_grad": [("", (x, x, 1))],
     }
     return known.get(name) or [("small", native.operators()[name].examples(device, torch.float32)[0])]
 

@@ -155,7 +155,7 @@ def test_all_is_well_on_cuda():
     result = CliRunner().invoke(command, ["--json", "--device=cuda"], env={native.MODE: "native"})
     facts = json.loads(result.stdout)
     assert result.exit_code == 0 and facts["well"] and facts["gpu"]["device_0"]["capability"]
-    assert set(facts["cuda_self_test"]) == set(native.OPERATORS)
+    assert set(facts["cuda_self_test"]) == set(native.operators("cuda"))
 
 
 @pytest.mark.parametrize(("mode", "level"), [("auto", "warning"), ("native", "error"), ("reference", "")])

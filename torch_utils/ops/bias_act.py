@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_utils.ops import native
 from torch_utils.ops.layout import in_format_of
 from torch_utils.ops.native import pattern
+from torch_utils.ops.wanted import wanted
 
 
 class Activation(NamedTuple):
@@ -145,7 +146,7 @@ def _backward(ctx: Any, dy: Tensor) -> tuple:
     (y,) = ctx.saved_tensors
     dx = torch.ops.stylegan2.bias_act_grad(in_format_of(y, dy), y, ctx.alpha, ctx.gain, ctx.clamp)
     db = None
-    if ctx.other_dims is not None and ctx.needs_input_grad[1]:
+    if ctx.other_dims is not None and wanted(ctx, 1):
         db = dx.sum(ctx.other_dims) if ctx.other_dims else dx.clone()
     return dx, db, None, None, None, None
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops.conv2d import conv2d, conv2d_transpose
 from torch_utils.ops.upfirdn2d import down_padding, pair, up_padding, upfirdn2d
 
 
@@ -50,7 +50,7 @@ def conv2d_resample(
 def _conv(
     x: Tensor, w: Tensor, stride: int = 1, padding: Sequence[int] = (0, 0), groups: int = 1, flip_weight: bool = True
 ) -> Tensor:
-    return F.conv2d(x, w if flip_weight else w.flip([2, 3]), stride=stride, padding=list(padding), groups=groups)
+    return conv2d(x, w if flip_weight else w.flip([2, 3]), stride, padding, groups)
 
 
 def _conv_up(
@@ -61,5 +61,5 @@ def _conv_up(
     owed = [pad[0] - (kw - 1), pad[1] - (kw - up), pad[2] - (kh - 1), pad[3] - (kh - up)]
     crop = [max(min(-owed[2], -owed[3]), 0), max(min(-owed[0], -owed[1]), 0)]
     w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)  # [O, I/g, kh, kw] -> [I, O/g, kh, kw]
-    y = F.conv_transpose2d(x, w.flip([2, 3]) if flip_weight else w, stride=up, padding=crop, groups=groups)
+    y = conv2d_transpose(x, w.flip([2, 3]) if flip_weight else w, up, crop, groups)
     return y, [owed[0] + crop[1], owed[1] + crop[1], owed[2] + crop[0], owed[3] + crop[0]]

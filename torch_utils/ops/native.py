@@ -30,17 +30,21 @@ from torch_utils.ops.toolchain import Missing
 
 MODE = "STYLEGAN2_OPS"
 NAMES = {"cpu": "the CPU", "cuda": "CUDA"}
-MODULES = ("bias_act", "upfirdn2d", "synthesis_act")
+MODULES = ("bias_act", "upfirdn2d", "synthesis_act", "winograd")
 COST = {"cpu": "training takes some 1.2 times as long",
         "cuda": "training takes longer (by the bytes that it moves, up to twice as long)"}
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 class Operator(NamedTuple):
-    """reference: the pure-torch kernel. examples: (device, dtype) -> argument lists that reach every native kernel."""
+    """reference: the pure-torch kernel. examples: (device, dtype) -> argument lists that reach every native kernel.
+
+    devices: the types of devices that there are native kernels for.
+    """
 
     reference: Callable
     examples: Callable[[torch.device, torch.dtype], list[tuple]]
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def _name_the_user() -> None:
 _name_the_user()
 
 
-def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tuple]]) -> Callable:
+def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tuple]],
+             devices: tuple[str, ...] = ("cpu", "cuda")) -> Callable:
     """Decorates the reference of stylegan2::name: registers it with torch.library, and here for the native kernels."""
 
     def register(reference: Callable) -> torch.library.CustomOpDef:
@@ -83,23 +88,24 @@ def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tup
             if _settling_thread == threading.get_ident():
                 raise RuntimeError(f"there is no native {name}")
             device = args[0].device.type
-            if not _suspended and device not in _states and not _capturing(device) and load(device):
+            if not _suspended and device not in _states and not _capturing(device) and load(device) \
+                    and device in devices:
                 return registered(*args)
-            with _no_autocast(device):
+            with no_autocast(device):
                 return reference(*args)
 
-        OPERATORS[name] = Operator(reference, examples)
+        OPERATORS[name] = Operator(reference, examples, devices)
         registered = torch.library.custom_op(f"stylegan2::{name}", kernel, mutates_args=())
         return registered
 
     return register
 
 
-def operators() -> dict[str, Operator]:
-    """All of them by name, whichever of their modules has been imported."""
+def operators(device: str | None = None) -> dict[str, Operator]:
+    """By name those with native kernels for "cpu" or "cuda" (None: all), whichever modules have been imported."""
     for name in MODULES:
         importlib.import_module(f"torch_utils.ops.{name}")
-    return OPERATORS
+    return {name: op for name, op in OPERATORS.items() if device is None or device in op.devices}
 
 
 def load(device: str) -> bool:
@@ -163,10 +169,10 @@ def errors(device: torch.device) -> Iterator[tuple[str, torch.dtype, float]]:
 
     The error is the largest difference from the reference, relative to the reference's largest value.
     """
-    for name, op in operators().items():
+    for name, op in operators(device.type).items():
         for dtype in TOLERANCE:
             for args in op.examples(device, dtype):
-                with torch.no_grad(), _no_autocast(device.type), torch.backends.cudnn.flags(allow_tf32=False):
+                with torch.no_grad(), no_autocast(device.type), torch.backends.cudnn.flags(allow_tf32=False):
                     expected, found = op.reference(*args), getattr(torch.ops.stylegan2, name)(*args)
                 for a, b in zip(_tensors(expected), _tensors(found), strict=True):
                     yield name, dtype, _relative_error(a, b)
@@ -296,7 +302,7 @@ def _capturing(device: str) -> bool:
     return device == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def _no_autocast(device: str) -> contextlib.AbstractContextManager:
+def no_autocast(device: str) -> contextlib.AbstractContextManager:
     """A registered operator keeps its types, so that what a reference is made of must not be cast."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 

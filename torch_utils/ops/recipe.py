@@ -41,7 +41,7 @@ def ninja_file(device: str, target: tuple[str, ...], tools: Tools) -> str:
         nvcc = [tools.nvcc, *NVCC_FLAGS, f"-ccbin={tools.cxx}", "-I", CSRC, *toolchain.gencode(target, tools.nvcc)]
         link = [tools.nvcc, "-shared", "-cudart=static", f"-ccbin={tools.cxx}", *_libraries("-Xlinker=", tools.nvcc)]
     else:
-        cxx += toolchain.CPU_LEVELS[target[0]][1]
+        cxx += ["-DSTYLEGAN2_CPU", *toolchain.CPU_LEVELS[target[0]][1]]
         nvcc = []
         link = [tools.cxx, "-shared", *_libraries("-Wl,")]
     objects = [(f"{source.name}.o", "nvcc" if source.suffix == ".cu" else "cxx", source) for source in sources(device)]

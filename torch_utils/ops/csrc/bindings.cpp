@@ -291,6 +291,67 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> synthesis_act_grad(
   return {in_layout_of(given, dx), sum_gx, sum_gnoise, sum_g};
 }
 
+#ifdef STYLEGAN2_CPU
+Tensor channels_last(const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 4 && x.scalar_type() == ScalarType::Float, "float32 images [N,C,H,W]");
+  const Sizes strides = strides_for(vector_of(x.sizes()), CHANNELS_LAST);
+  if (laid_out(x, CHANNELS_LAST)) return x;
+  Tensor copy = new_tensor(x, vector_of(x.sizes()), strides);
+  torch::stable::copy_(copy, x);
+  return copy;
+}
+
+Tensor new_images(const Tensor& like, const Sizes& sizes) {
+  return new_tensor(like, sizes, strides_for(sizes, CHANNELS_LAST));
+}
+
+// The sizes of a convolution of x into `out` channels, its workspace beside them.
+template <class Params>
+Tensor sized(Params& p, const Tensor& x, int64_t out, int64_t stride) {
+  p.n = x.size(0), p.in_h = x.size(2), p.in_w = x.size(3), p.in = x.size(1), p.out = out, p.stride = stride;
+  p.out_h = stride == 1 ? p.in_h : (p.in_h - 3) / stride + 1;
+  p.out_w = stride == 1 ? p.in_w : (p.in_w - 3) / stride + 1;
+  const int64_t bytes = stylegan2::winograd_workspace(p.n, p.out_h, p.out_w, p.in, p.out, stride);
+  Tensor workspace = new_tensor(x, {bytes}, {1}, aoti_torch_dtype_uint8());
+  p.workspace = static_cast<float*>(workspace.data_ptr());
+  return workspace;
+}
+
+Tensor winograd(Tensor x, Tensor w, int64_t stride, bool transpose) {
+  x = channels_last(x);
+  const int out = transpose ? 1 : 0;
+  STD_TORCH_CHECK(w.dim() == 4 && w.size(1 - out) == x.size(1) && w.size(2) == 3 && w.size(3) == 3 &&
+                      w.scalar_type() == ScalarType::Float && !(transpose && stride != 1),
+                  "w does not fit x");
+  stylegan2::Winograd p{};
+  Tensor workspace = sized(p, x, w.size(out), stride);
+  Tensor y = new_images(x, {p.n, p.out, p.out_h, p.out_w});
+  p.x = static_cast<const float*>(x.data_ptr()), p.y = static_cast<float*>(y.data_ptr());
+  p.w = static_cast<const float*>(w.data_ptr());
+  p.w_stride[0] = w.stride(out), p.w_stride[1] = w.stride(1 - out);
+  for (int d = 2; d < 4; d++) {
+    p.w_stride[d] = transpose ? -w.stride(d) : w.stride(d);
+    if (transpose) p.w += 2 * w.stride(d);
+  }
+  check(stylegan2::winograd(p, device_of(x)));
+  return y;
+}
+
+Tensor winograd_weight_grad(Tensor dy, Tensor x, int64_t stride) {
+  x = channels_last(x), dy = channels_last(dy);
+  stylegan2::WinogradWeightGrad p{};
+  Tensor workspace = sized(p, x, dy.size(1), stride);
+  STD_TORCH_CHECK(dy.size(0) == p.n && dy.size(2) == p.out_h && dy.size(3) == p.out_w, "dy does not fit x");
+  const Sizes size = {p.out, p.in, 3, 3};
+  Tensor dw = new_tensor(x, size, strides_for(size, {3, 2, 1, 0}));
+  p.dy = static_cast<const float*>(dy.data_ptr()), p.x = static_cast<const float*>(x.data_ptr());
+  p.dw = static_cast<float*>(dw.data_ptr());
+  for (int d = 0; d < 4; d++) p.dw_stride[d] = dw.stride(d);
+  check(stylegan2::winograd_weight_grad(p, device_of(x)));
+  return dw;
+}
+#endif
+
 using Boxed = void (*)(StableIValue*, uint64_t, uint64_t);
 const std::pair<const char*, Boxed> OPERATORS[] = {
     {"bias_act", TORCH_BOX(&bias_act)},
@@ -298,6 +359,10 @@ const std::pair<const char*, Boxed> OPERATORS[] = {
     {"upfirdn2d", TORCH_BOX(&upfirdn2d)},
     {"synthesis_act", TORCH_BOX(&synthesis_act)},
     {"synthesis_act_grad", TORCH_BOX(&synthesis_act_grad)},
+#ifdef STYLEGAN2_CPU
+    {"winograd", TORCH_BOX(&winograd)},
+    {"winograd_weight_grad", TORCH_BOX(&winograd_weight_grad)},
+#endif
 };
 
 TorchLibraryHandle registered = nullptr;

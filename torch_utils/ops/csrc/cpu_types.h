@@ -163,7 +163,7 @@ inline void parallel(const Device& device, int64_t count, int64_t grain, F& f) {
       count, grain, [](int64_t begin, int64_t end, void* context) { (*static_cast<F*>(context))(begin, end); }, &f);
 }
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Activation in the type of the sums. Without a clamp no number is beyond the limits of act() and grad().
 template <class A>

@@ -101,11 +101,35 @@ struct SynthesisActGrad {
   bool channels_last, noise_shared;
 };
 
+// y[n,h,w,o] = sum over i, ky, kx of x[n, h * stride + ky - before, w * stride + kx - before, i] * w[o, i, ky, kx],
+// where x is 0 outside the image. stride 1: before = 1, images keep their size; stride 2: before = 0. float32, dense.
+struct Winograd {
+  const float* x;       // [n, in_h, in_w, in]
+  const float* w;       // [0, 0, 0, 0] of [out, in, 3, 3]
+  float* y;             // [n, out_h, out_w, out]
+  float* workspace;     // winograd_workspace(...) bytes
+  int64_t w_stride[4];  // of out, in, ky, kx; may be negative
+  int64_t n, in_h, in_w, in, out_h, out_w, out, stride;
+};
+
+// dw[o, i, ky, kx] = sum over n, h, w of dy[n,h,w,o] * x[n, h * stride + ky - before, w * stride + kx - before, i].
+struct WinogradWeightGrad {
+  const float* dy;
+  const float* x;
+  float* dw;         // [out, in, 3, 3]
+  float* workspace;  // winograd_workspace(...) bytes
+  int64_t dw_stride[4];
+  int64_t n, in_h, in_w, in, out_h, out_w, out, stride;
+};
+
 const char* bias_act(const BiasAct& p, const Device& device);
 const char* bias_act_grad(const BiasActGrad& p, const Device& device);
 const char* upfirdn2d(const Upfirdn2d& p, const Device& device);
 const char* synthesis_act(const SynthesisAct& p, const Device& device);
 const char* synthesis_act_grad(const SynthesisActGrad& p, const Device& device);
 int64_t synthesis_act_workspace(const SynthesisActGrad& p);
+const char* winograd(const Winograd& p, const Device& device);  // these two on a CPU alone
+const char* winograd_weight_grad(const WinogradWeightGrad& p, const Device& device);
+int64_t winograd_workspace(int64_t n, int64_t out_h, int64_t out_w, int64_t in, int64_t out, int64_t stride);
 
 }  // namespace stylegan2
