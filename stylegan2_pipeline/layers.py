@@ -17,6 +17,7 @@ from torch_utils.ops.upfirdn2d import setup_filter
 
 SQRT_HALF = math.sqrt(0.5)
 DEFAULT_FILTER = (1, 3, 3, 1)
+HOMOGENEOUS = ("linear", "relu", "lrelu")  # scaling after them, in their gain, spares a pass over all weights before
 
 
 def normalize_2nd_moment(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -41,11 +42,11 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        w = self.weight.to(x.dtype) * self.weight_gain
-        b = None if self.bias is None else self.bias.to(x.dtype) * self.bias_gain
+        x = x * self.weight_gain  # not the weights, which are more
+        b = None if self.bias is None else self.bias * self.bias_gain
         if self.activation == "linear":
-            return nn.functional.linear(x, w, b)
-        return bias_act(x @ w.t(), b, act=self.activation)
+            return nn.functional.linear(x, self.weight, b)
+        return bias_act(x @ self.weight.t(), b, act=self.activation)
 
 
 class Conv2dLayer(nn.Module):
@@ -79,12 +80,15 @@ class Conv2dLayer(nn.Module):
         return value
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        w = (self.weight * self.weight_gain).to(x.dtype)
-        x = conv2d_resample(x, w, self.resample_filter, up=self.up, down=self.down, padding=self.padding,
+        w, b, scale = self.weight, self.bias, self.weight_gain
+        if x.dtype == torch.float32 and self.activation in HOMOGENEOUS:  # act(scale t) = scale act(t)
+            b, gain_after = None if b is None else b / scale, gain * scale
+        else:
+            w, gain_after = w * scale, gain
+        x = conv2d_resample(x, w.to(x.dtype), self.resample_filter, up=self.up, down=self.down, padding=self.padding,
                             flip_weight=self.up == 1)
-        b = None if self.bias is None else self.bias.to(x.dtype)
-        return bias_act(x, b, act=self.activation, gain=ACTIVATIONS[self.activation].gain * gain,
-                        clamp=scaled_clamp(self.conv_clamp, gain))
+        return bias_act(x, None if b is None else b.to(x.dtype), act=self.activation,
+                        gain=ACTIVATIONS[self.activation].gain * gain_after, clamp=scaled_clamp(self.conv_clamp, gain))
 
 
 class SynthesisLayer(nn.Module):

@@ -24,6 +24,7 @@ from stylegan2_pipeline.layers import (
     SynthesisLayer,
     ToRGBLayer,
 )
+from torch_utils.ops.layout import channels_last
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
 
 
@@ -35,6 +36,11 @@ def block_resolutions(img_resolution: int) -> list[int]:
 
 def half_resolutions_from(img_resolution: int, num_fp16_res: int) -> int:
     return max(2 ** (int(math.log2(img_resolution)) + 1 - num_fp16_res), 8)
+
+
+def in_usual_layout(x: Tensor) -> Tensor:
+    """x float32, channels last on a CPU, where that is the faster layout."""
+    return channels_last(x) if x.device.type == "cpu" else x.contiguous()
 
 
 class Block(nn.Module):
@@ -54,8 +60,8 @@ class Block(nn.Module):
         """x in this block's dtype, channels last where that is the faster layout."""
         on_cpu = x.device.type == "cpu"
         half = self.use_fp16 and not force_fp32 and not (on_cpu and self.half_dtype == torch.float16)
-        layout = torch.channels_last if half or on_cpu else torch.contiguous_format
-        return x.to(dtype=self.half_dtype if half else torch.float32, memory_format=layout)
+        x = x.to(self.half_dtype if half else torch.float32)
+        return channels_last(x) if half else in_usual_layout(x)
 
 
 class SynthesisBlock(Block):
@@ -232,11 +238,11 @@ class DiscriminatorEpilogue(nn.Module):
         self.out = Dense(in_channels, cmap_dim or 1)
 
     def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
-        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        x = in_usual_layout(x.to(torch.float32))
         if self.architecture == "skip":
             assert img is not None
-            x = x + self.fromrgb(img.to(torch.float32, memory_format=torch.contiguous_format))
-        x = x if self.mbstd is None else self.mbstd(x)
+            x = x + self.fromrgb(in_usual_layout(img.to(torch.float32)))
+        x = x if self.mbstd is None else in_usual_layout(self.mbstd(x))
         x = self.out(self.fc(self.conv(x).flatten(1)))
         return x if cmap is None else (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
 

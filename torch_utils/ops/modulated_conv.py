@@ -1,9 +1,12 @@
 """Modulated convolution with weight demodulation (StyleGAN2, section 2.2)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.layout import memory_format
 from torch_utils.ops.synthesis_act import synthesis_act
 
 EPS = 1e-8
@@ -50,7 +53,22 @@ def modulated_conv2d(
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """d[n,o] = 1 / sqrt(sum over i and the kernel of (weight * styles)^2), in the type of the weights."""
-    return (styles.square() @ weight.square().sum([2, 3]).t() + EPS).rsqrt()
+    energy: Tensor = Energy.apply(weight)
+    return (styles.square() @ energy.t() + EPS).rsqrt()
+
+
+class Energy(torch.autograd.Function):
+    """[O,I] sums of the squares of weights [O,I,kh,kw]; the gradient goes over them once, torch's own four times."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return weight.square().sum([2, 3])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (weight,) = ctx.saved_tensors
+        return weight * (2 * grad)[:, :, None, None]
 
 
 def _bounded(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,4 +92,7 @@ def _per_sample_weights(x: Tensor, weight: Tensor, styles: Tensor, d: Tensor | N
     w = weight[None, :, :, 0, 0] * styles[:, None, :]  # [NOI]
     if d is not None:
         w = w * d[:, :, None]
+    if memory_format(x) == torch.channels_last:  # so that x's gradient comes in its layout
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ w.to(x.dtype).mT  # [N,HW,O]
+        return pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
     return (w.to(x.dtype) @ x.flatten(2)).unflatten(2, x.shape[2:])
