@@ -34,7 +34,7 @@ from torch_utils.timing import interleaved
 RESAMPLING = {"upfirdn2d", "grid_sample", "grid_sample_grad", "grid_sampler_2d", "grid_sampler_2d_backward"}
 MATRIX_SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
-MEASURED_SECONDS = 1.5
+MEASURED_SECONDS = 1.0
 OPTIMIZER_PASSES, AVERAGE_PASSES = 7, 3  # over all parameters: read and written
 
 

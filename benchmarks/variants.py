@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ PUBLIC_CODE = "https://github.com/NVlabs/stylegan2-ada-pytorch"
 PUBLIC_WAYS = ("nvlabs", "nvlabs-best")
 WAYS = ("ours", "reference-ops", "batches", "plain", "plain-grouped", *PUBLIC_WAYS)
 ENVIRONMENT = {"reference-ops": {"STYLEGAN2_OPS": "reference"}}
+BETWEEN = re.compile(r",(?![^\[]*\])")  # a comma that is not within brackets
 CHECKOUT_HAS = ("dnnlib/__init__.py", "torch_utils/__init__.py", "training/networks.py")
 
 
@@ -37,7 +39,7 @@ def parse_variants(text: str, config: TrainConfig, ways: tuple[str, ...], refere
 
     ways: those of WAYS that the command can measure. Raises UsageError naming --variants.
     """
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = list(dict.fromkeys(name.strip() for name in BETWEEN.split(text) if name.strip()))
     if not names:
         raise click.UsageError(f"--variants names nothing to measure. There is: {', '.join(ways)}.")
     variants = [parse_variant(name, config, ways) for name in names]
