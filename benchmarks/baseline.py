@@ -5,9 +5,13 @@ zeros of an upsampling put in and filtered with the whole two-dimensional filter
 computes in the precision that the networks are told to use. The C library's allocator is left alone by whoever does
 not call torch_utils.host.keep_freed_memory.
 
-Weights are modulated in either of two equal ways (StyleGAN2, section 2.2): by scaling the activations before and after
-a convolution that all samples share, or (`grouped`) by giving every sample its own weights in one grouped convolution,
-as the published code does by default. On a CPU the second is so slow that it flatters whatever is compared with it.
+Weights are modulated in one of three equal ways (StyleGAN2, section 2.2), of which the first is the one to beat:
+  scaled   the activations are scaled before and after a convolution that all samples share; what normalises a sample's
+           weights is a product of two matrices, the squares of styles and of weights
+  weights  the same, but every sample's own weights are written down to normalise them, as the formula reads and as the
+           published code does when it is told not to group
+  grouped  every sample's own weights in one grouped convolution, as the published code does by default
+On a CPU the second takes half as long again, and the third more: they flatter whatever is compared with them.
 """
 
 import contextlib
@@ -28,14 +32,15 @@ from torch_utils.ops.upfirdn2d import down_padding, pair, up_padding
 
 
 @contextlib.contextmanager
-def plain_formulation(grouped: bool = False) -> Iterator[None]:
+def plain_formulation(modulation: str = "scaled") -> Iterator[None]:
     """Within it networks and augmentation compute plainly, forward and backward."""
+    assert modulation in ("scaled", "weights", "grouped")
     with contextlib.ExitStack() as stack:
         for module, name, replacement in (
             (upfirdn2d_module, "upfirdn2d", upfirdn2d),
             (layers, "conv2d_resample", conv2d_resample),
             (layers, "bias_act", bias_act),
-            (layers, "modulated_conv2d", functools.partial(modulated_conv2d, grouped=grouped)),
+            (layers, "modulated_conv2d", functools.partial(modulated_conv2d, modulation=modulation)),
             (augment_geometry, "grid_sample", grid_sample),
             (networks.Block, "enter", enter),
         ):
@@ -99,13 +104,14 @@ def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, noise: Tensor | 
                      padding: int = 0, resample_filter: Tensor | None = None, demodulate: bool = True,
                      flip_weight: bool = True, *, strength: Tensor | None = None, b: Tensor | None = None,
                      act: str = "linear", gain: float | None = None, clamp: float | None = None,
-                     grouped: bool = False) -> Tensor:
+                     modulation: str = "scaled") -> Tensor:
     if x.dtype == torch.float16 and demodulate:
         weight, styles = bounded(weight, styles)
     convolve = functools.partial(conv2d_resample, f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
-    weights = weight[None] * styles[:, None, :, None, None]  # [NOIkk]
-    d = (weights.square().sum([2, 3, 4]) + modulated_conv.EPS).rsqrt() if demodulate else None  # [NO]
-    if grouped:
+    weights = None if modulation == "scaled" else weight[None] * styles[:, None, :, None, None]  # [NOIkk]
+    d = demodulation(weight, styles, weights) if demodulate else None
+    if modulation == "grouped":
+        assert weights is not None
         n, _, h, w = x.shape
         weights = weights if d is None else weights * d[:, :, None, None, None]
         x = convolve(x.reshape(1, -1, h, w), weights.flatten(0, 1).to(x.dtype), groups=n)
@@ -116,6 +122,12 @@ def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, noise: Tensor | 
     if noise is not None and strength is not None:
         x = x + (noise * strength).to(x.dtype)
     return bias_act(x, None if b is None else b.to(x.dtype), act=act, gain=gain, clamp=clamp)
+
+
+def demodulation(weight: Tensor, styles: Tensor, weights: Tensor | None) -> Tensor:
+    """What normalises every sample's weights [N,O]: from those themselves [NOIkk], or where there are none, without."""
+    squares = styles.square() @ weight.square().sum([2, 3]).t() if weights is None else weights.square().sum([2, 3, 4])
+    return (squares + modulated_conv.EPS).rsqrt()
 
 
 def bounded(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:

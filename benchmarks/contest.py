@@ -10,7 +10,7 @@ from benchmarks.public_code import public_settings
 from benchmarks.turns import Effort, Measured, Worker, measure, started
 from benchmarks.variants import Variant
 
-MOST_NOTES = 5  # lines of a worker that are passed on
+MOST_NOTES = 5  # lines of a worker that are passed on at a time
 
 
 def worker_of(variant: Variant, module: str, settings: dict[str, Any]) -> Worker:
@@ -33,6 +33,7 @@ def hold(variants: Sequence[Variant], module: str, settings: dict[str, Any], eff
         with started(workers) as ready:
             pass_on_notes(ready)
             results = {result.name: result for result in measure(ready, effort)} if ready else {}
+            pass_on_notes(ready)
             after([worker for worker in ready if worker.failure is None])
         found += [results.get(worker.name, Measured(worker.name, failure=worker.failure)) for worker in workers]
     return found
@@ -40,7 +41,7 @@ def hold(variants: Sequence[Variant], module: str, settings: dict[str, Any], eff
 
 def pass_on_notes(workers: Sequence[Worker]) -> None:
     for worker in workers:
-        for line in worker.said()[:MOST_NOTES]:
+        for line in worker.news()[:MOST_NOTES]:
             click.echo(f"{worker.name}: {line}", err=True)
 
 

@@ -212,20 +212,29 @@ def moving_cost(nbytes: int, rates: Rates) -> Cost:
 
 
 def measured_rates(types: set[torch.dtype], device: torch.device, allow_tf32: bool) -> Rates:
-    """What the device reaches: the best of a few large matrix products, and a large copy."""
+    """What the device reaches."""
     torch.backends.cuda.matmul.allow_tf32 = allow_tf32
-    rates = {}
-    for dtype in types:
-        products: dict[str, Callable[[], object]] = {}
-        for side in MATRIX_SIDES[device.type]:
-            a, b, out = (torch.zeros([side, side], dtype=dtype, device=device) for _ in range(3))
-            a.normal_(), b.normal_()  # zeros take less power
-            products[str(side)] = partial(torch.mm, a, b, out=out)
-        times = interleaved(products, device, MEASURED_SECONDS)
-        rates[dtype] = max(2 * int(side)**3 / seconds for side, seconds in times.items())
+    rates = Rates({dtype: product_rate(dtype, device) for dtype in types}, copy_rate(device))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the variants need it
+    return rates
+
+
+def product_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOPs a second of the best of a few large matrix products."""
+    products: dict[str, Callable[[], object]] = {}
+    for side in MATRIX_SIDES[device.type]:
+        a, b = (torch.randn([side, side], device=device).to(dtype) for _ in range(2))
+        products[str(side)] = partial(torch.mm, a, b, out=torch.empty_like(a))
+    times = interleaved(products, device, MEASURED_SECONDS)
+    return max(2 * int(side)**3 / seconds for side, seconds in times.items())
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes a second, read and written, of copying what no cache holds."""
     source = torch.ones([COPY_BYTES[device.type]], dtype=torch.uint8, device=device)
     copy = partial(torch.empty_like(source).copy_, source)
-    return Rates(rates, 2 * source.nbytes / interleaved({"copy": copy}, device, MEASURED_SECONDS)["copy"])
+    return 2 * source.nbytes / interleaved({"copy": copy}, device, MEASURED_SECONDS)["copy"]
 
 
 def limit_table(limit: Limit) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.serving import Workload, serve
+from benchmarks.serving import Workload, serve, use
 
 LAYOUT_OPTIONS = ("fp16_channels_last", "channels_last")  # names that a block's option for channels last may have
 
@@ -101,8 +101,7 @@ def built(class_name: str, kwargs: dict[str, Any], channels_last: bool) -> nn.Mo
 
 def prepare(settings: dict[str, Any], device: torch.device) -> None:
     sys.path.insert(0, settings["reference"])
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    use(device)
     torch.manual_seed(settings["seed"])
     torch.backends.cudnn.benchmark = settings["benchmark"]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings["allow_tf32"]

@@ -23,6 +23,8 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def significant(value: float) -> str:
     """Three digits that count: 0.0123, 1.23, 12.3, 1234."""
+    if value == 0:
+        return "0"
     return f"{value:.0f}" if value >= 99.95 else f"{value:#.3g}".rstrip(".") if value >= 1e-4 else f"{value:.1e}"
 
 

@@ -14,7 +14,7 @@ from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.devices import chosen_device
 
 DEFAULT_VARIANTS = "ours,batches,plain,plain-grouped"
-WAYS = ("ours", "reference-ops", "batches", "plain", "plain-grouped", *PUBLIC_WAYS)
+WAYS = ("ours", "reference-ops", "batches", "plain", "plain-weights", "plain-grouped", *PUBLIC_WAYS)
 Row = dict[str, Any]
 
 
@@ -38,7 +38,8 @@ def main(variants: str | None, batches: str, as_json: bool, save: Path | None, *
       reference-ops  the same with STYLEGAN2_OPS=reference: no compiled operators
       batches        our networks on whole batches
       plain          whole batches by torch functions one after the other on NCHW images, modulation by scaling
-      plain-grouped  the same, modulation by each sample's own weights in grouped convolutions
+      plain-weights  the same, with every sample's own weights written down to normalise them, as the formula reads
+      plain-grouped  the same, with these weights in grouped convolutions
       nvlabs         the public code with its defaults; nvlabs-best with channels last and TF32 (--reference)
       WAY:A=B;C=D    any of these with other settings or another environment (env.NAME)
 

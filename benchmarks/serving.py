@@ -86,6 +86,12 @@ def timed(run: Callable[[], object], times: int, device: torch.device) -> float:
     return (time.perf_counter() - began) / times
 
 
+def use(device: torch.device) -> None:
+    """Makes a GPU that was named by its number the current one."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

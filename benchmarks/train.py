@@ -16,7 +16,7 @@ from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.devices import chosen_device
 
 DEFAULT_VARIANTS = "ours,reference-ops,plain,plain-grouped"
-WAYS = ("ours", "reference-ops", "plain", "plain-grouped", *PUBLIC_WAYS)
+WAYS = ("ours", "reference-ops", "plain", "plain-weights", "plain-grouped", *PUBLIC_WAYS)
 Row = dict[str, Any]
 
 
@@ -45,7 +45,8 @@ def main(variants: str | None, cycle: bool, limit: bool, profile: Path | None, a
       ours           as train does it
       reference-ops  with STYLEGAN2_OPS=reference: no compiled operators
       plain          torch functions one after the other on NCHW images, modulation by scaling activations
-      plain-grouped  the same, modulation by each sample's own weights in grouped convolutions
+      plain-weights  the same, with every sample's own weights written down to normalise them, as the formula reads
+      plain-grouped  the same, with these weights in grouped convolutions
       nvlabs         the public code with its defaults; nvlabs-best with channels last and TF32 (--reference)
       WAY:A=B;C=D    any of these with other settings (of training_options.json, such as precision or
                      networks.channel_max) or another environment (env.NAME)

@@ -75,7 +75,8 @@ def training(settings: dict[str, Any]) -> Iterator[Workload]:
             tasks, about["weights"] = {"cycle": partial(steps.cycle, length)}, {"cycle": 1 / length}
 
         def profile(path: Path) -> list[dict[str, Any]]:
-            return profile_parts(steps.parts(), device, path)
+            weights = steps.weights()
+            return [row | {"weight": weights[row["part"]]} for row in profile_parts(steps.parts(), device, path)]
 
         yield Workload(device, tasks, about, profile)
 

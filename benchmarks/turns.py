@@ -37,7 +37,8 @@ class Worker:
         self.about: dict[str, Any] = {}
         self.tasks: list[str] = []
         self.failure: str | None = None
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `close`
+        self._told = 0
+        self._errors = tempfile.TemporaryFile("a+", errors="replace")  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=self._errors, text=True, cwd=ROOT, env=os.environ | dict(env))
         self._send(settings)
@@ -55,6 +56,12 @@ class Worker:
         """The lines that it has written to standard error so far."""
         self._errors.seek(0)
         return [line.rstrip() for line in self._errors if line.strip()]
+
+    def news(self) -> list[str]:
+        """Those that have not been asked for before."""
+        lines = self.said()[self._told:]
+        self._told += len(lines)
+        return lines
 
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):

@@ -14,7 +14,7 @@ from stylegan2_pipeline.config import TrainConfig
 
 PUBLIC_CODE = "https://github.com/NVlabs/stylegan2-ada-pytorch"
 PUBLIC_WAYS = ("nvlabs", "nvlabs-best")
-WAYS = ("ours", "reference-ops", "batches", "plain", "plain-grouped", *PUBLIC_WAYS)
+WAYS = ("ours", "reference-ops", "batches", "plain", "plain-weights", "plain-grouped", *PUBLIC_WAYS)
 ENVIRONMENT = {"reference-ops": {"STYLEGAN2_OPS": "reference"}}
 BETWEEN = re.compile(r",(?![^\[]*\])")  # a comma that is not within brackets
 CHECKOUT_HAS = ("dnnlib/__init__.py", "torch_utils/__init__.py", "training/networks.py")

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.baseline import plain_formulation
+from benchmarks.serving import use
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.devices import prepare
 from torch_utils.ops import native
+
+MODULATIONS = {"plain": "scaled", "plain-weights": "weights", "plain-grouped": "grouped"}
 
 
 @contextlib.contextmanager
@@ -17,12 +20,11 @@ def computing(way: str, config: TrainConfig, device: torch.device) -> Iterator[s
 
     May be entered once in a process: what is prepared is not undone.
     """
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    use(device)
     if way.startswith("plain"):
         torch.backends.cudnn.benchmark = config.benchmark
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.allow_tf32
-        with plain_formulation(grouped=way == "plain-grouped"):
+        with plain_formulation(MODULATIONS[way]):
             yield "torch's"
     else:
         prepare(config)

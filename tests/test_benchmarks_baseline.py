@@ -34,13 +34,13 @@ def gradient(config, name):
     return gradients(trainer, phase, *batch(config))
 
 
-@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("modulation", ["scaled", "weights", "grouped"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PHASES)
-def test_gradients_are_those_of_training(name, channels, grouped):
+def test_gradients_are_those_of_training(name, channels, modulation):
     config = tiny_config(data=DataConfig("", "", 16, channels, 1))
     expected = gradient(config, name)
-    with plain_formulation(grouped), Seen() as seen:
+    with plain_formulation(modulation), Seen() as seen:
         found = gradient(config, name)
     assert not seen.ours and not seen.turned
     close(found, expected)
@@ -54,11 +54,11 @@ def close(found, expected):
     assert relative_error(*whole) < 1e-5
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_bfloat16_is_computed_where_it_is_asked_for(grouped):
+@pytest.mark.parametrize("modulation", ["scaled", "weights", "grouped"])
+def test_bfloat16_is_computed_where_it_is_asked_for(modulation):
     config = tiny_config(precision="bf16")
     expected = gradient(config, "Gmain")
-    with plain_formulation(grouped):
+    with plain_formulation(modulation):
         found = gradient(config, "Gmain")
     errors = sorted(relative_error(found[key], value) for key, value in expected.items() if value.numel() > 1)
     assert 1e-4 < errors[len(errors) // 2] < 0.1

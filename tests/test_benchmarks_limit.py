@@ -20,7 +20,7 @@ def flops(name):
 
 
 def generator_flops(G):
-    """Of one pass: styles twice through the mapping network, affine layers, convolutions."""
+    """Of one pass: styles twice through the mapping network, affine layers, convolutions with their norms."""
     total = 0
     for name, module in G.named_modules():
         if hasattr(module, "weight_gain") and module.weight.ndim == 2:  # dense
@@ -28,6 +28,7 @@ def generator_flops(G):
         elif hasattr(module, "affine"):
             side = int(name.split(".b")[1].split(".")[0]) // getattr(module, "up", 1)
             total += 2 * N * module.weight.numel() * side**2
+            total += 2 * N * module.weight[..., 0, 0].numel() * hasattr(module, "up")  # the norms of the weights
     return total
 
 
