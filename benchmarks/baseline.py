@@ -11,7 +11,7 @@ Weights are modulated in one of three equal ways (StyleGAN2, section 2.2), of wh
   weights  the same, but every sample's own weights are written down to normalise them, as the formula reads and as the
            published code does when it is told not to group
   grouped  every sample's own weights in one grouped convolution, as the published code does by default
-On a CPU the second takes half as long again, and the third more: they flatter whatever is compared with them.
+On a CPU phases of G take about twice as long in the second, and longer in the third: they flatter what is compared.
 """
 
 import contextlib

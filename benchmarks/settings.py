@@ -25,6 +25,13 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
     return add
 
 
+def in_a_folder(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """The path of --save, of which it is known before all the work that it can be written."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise click.UsageError(f"--save={path}: there is no folder {path.absolute().parent}. Make it first.")
+    return path
+
+
 NETWORK_OPTIONS = with_options(
     click.option("--cfg", type=click.Choice(CFG_NAMES), default="auto", help="Preset, as of train."),
     click.option("--resolution", type=int, default=256, help="Of the images: a power of two from 8."),
@@ -49,7 +56,7 @@ EFFORT_OPTIONS = with_options(
     click.option("--reference", type=click.Path(path_type=Path), metavar="DIR",
                  help="A checkout of the public stylegan2-ada-pytorch, to measure nvlabs and nvlabs-best."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
-    click.option("--save", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    click.option("--save", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", callback=in_a_folder,
                  help="Write the JSON to a file, besides."),
 )
 

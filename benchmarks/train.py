@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from benchmarks.contest import common_settings, hold
-from benchmarks.limit import Limit, find_limit, limit_table
+from benchmarks.limit import Limit, limit_table, measured_rates, work_of
 from benchmarks.profiling import profile_table
 from benchmarks.report import circumstances, hand_out, heading, markdown, memory, peer_of, significant, tell_failures
 from benchmarks.settings import AUGMENT_OPTIONS, EFFORT_OPTIONS, NETWORK_OPTIONS, POSITIVE, effort, training_config
-from benchmarks.turns import Measured, Worker
+from benchmarks.turns import Measured, Worker, WorkerDied
 from benchmarks.variants import PUBLIC_WAYS, Variant, checked_reference, parse_variants
 from stylegan2_pipeline.config import TrainConfig
 from stylegan2_pipeline.devices import chosen_device
@@ -66,12 +66,16 @@ def main(variants: str | None, cycle: bool, limit: bool, profile: Path | None, a
     chosen = parse_variants(names, config, WAYS, reference)
     if profile is not None and not any(not variant.public for variant in chosen):
         raise click.UsageError("--profile shows our own code; add ours to --variants.")
-    floor = find_limit(config, device) if limit else None
+    work = work_of(config, device) if limit else None
+    rates = measured_rates(work.types, device, config.allow_tf32) if work else None
     profiled: list[Row] = []
     settings = common_settings(device, cycle=cycle, reference=str(reference))
     results = hold(chosen, "benchmarks.train_worker", settings, effort(options, device), options["one_by_one"],
                    after=lambda workers: profiled.extend(asked_for_profile(workers, chosen, profile)))
     tell_failures(results)
+    floor = None
+    if work and rates:  # measured again: other work on the machine may have come or gone
+        floor = work.limit(rates.best(measured_rates(work.types, device, config.allow_tf32)))
     rows = [row_of(found, variant, floor) for found, variant in zip(results, chosen, strict=True)]
     about = circumstances("benchmarks.train", device)
     values = {**about, "settings": config.to_json(), "rows": rows, "limit": floor and floor.as_json(),
@@ -90,7 +94,10 @@ def asked_for_profile(workers: list[Worker], variants: list[Variant], folder: Pa
     if folder is None or own is None:
         return []
     path = folder.resolve() / "step.json"
-    rows = own.ask(do="profile", path=str(path))["rows"]
+    try:
+        rows = own.ask(do="profile", path=str(path))["rows"]
+    except WorkerDied as died:
+        raise click.ClickException(f"--profile={folder}: {died}") from died
     click.echo(f"Trace of {own.name}: {path} (open it at chrome://tracing or ui.perfetto.dev)", err=True)
     return rows
 

@@ -6,7 +6,7 @@ from test_training_step import tiny_config
 from torch.nn.functional import conv2d
 
 from benchmarks.baseline import shared_convolutions
-from benchmarks.limit import Counted, Rates, Tally, cost_of, counted, find_limit, limit_table
+from benchmarks.limit import Counted, Rates, Tally, cost_of, counted, limit_table, work_of
 from stylegan2_pipeline.config import DataConfig
 
 N = 8
@@ -68,23 +68,19 @@ def test_bytes_of_one_convolution_and_what_follows_it():
     assert convolution.heavy and convolution.flops == 2 * 2 * 5 * 3 * 9 * 64
     assert convolution.bytes == 4 * (2 * 3 * 64 + 5 * 3 * 9 + 2 * 5 * 64)
     assert not product.heavy and product.bytes == 4 * (2 * 2 * 5 * 64 + 1)
-    cost = cost_of(tally.operations, 7, Rates({torch.float32: 1e6}, 1e6))
+    cost = cost_of([convolution], 7, Rates({torch.float32: 1e6}, 1e6))
     assert cost.floor == max(cost.arithmetic, cost.moving) == convolution.flops / 1e6
     assert (cost.least_bytes, cost.bytes) == (convolution.bytes, 7)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_the_limit_of_a_step(monkeypatch, precision):
-    asked = []
-
-    def rates(types, device, allow_tf32):
-        asked.extend(types)
-        return Rates(dict.fromkeys(types, 1e9), 1e9)
-
-    monkeypatch.setattr("benchmarks.limit.measured_rates", rates)
-    limit = find_limit(tiny_config(precision=precision, data=DataConfig("", "", 16, 3, 1)), torch.device("cpu"))
+def test_the_limit_of_a_step(precision):
+    work = work_of(tiny_config(precision=precision, data=DataConfig("", "", 16, 3, 1)), torch.device("cpu"))
+    assert work.types == {torch.float32} | ({torch.bfloat16} if precision == "bf16" else set())  # no fp16 on CPUs
+    rates = Rates(dict.fromkeys(work.types, 1e9), 1e8)
+    limit = work.limit(rates.best(Rates(dict.fromkeys(work.types, 1e8), 1e9)))
+    assert limit.rates == Rates(dict.fromkeys(work.types, 1e9), 1e9)
     assert list(limit.parts) == ["Gmain", "Greg", "Dmain", "Dreg", "EMA", "images"]
-    assert set(asked) == {torch.float32} | ({torch.bfloat16} if precision == "bf16" else set())  # no fp16 on CPUs
     total = limit.total()
     assert total.floor == limit.step >= max(total.arithmetic, total.moving)
     assert total.bytes > total.least_bytes > 0

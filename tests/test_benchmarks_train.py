@@ -38,6 +38,13 @@ def test_training_as_a_user_runs_it(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_trace_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(train.main, [*TINY, "--batch=1", "--variants=ours", f"--profile={tmp_path}/file/in"])
+    assert result.exit_code == 1 and "file/in: NotADirectoryError" in result.output
+
+
+@pytest.mark.slow
 def test_cycles_without_path_lengths_and_a_variant_that_fails():
     variants = "--variants=ours,plain,plain-grouped,ours:env.STYLEGAN2_OPS=wrong"
     result = CliRunner().invoke(train.main, [*TINY, "--batch=2", "--cfg=cifar", "--cycle", variants, "--json"])

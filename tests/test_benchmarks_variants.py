@@ -53,6 +53,7 @@ def test_variants_that_cannot_be_meant(text, said):
     (train, ["--precision=fp16"], "--precision=fp16 needs a CUDA device"),
     (train, ["--device=tpu"], "--device=tpu cannot be used here"),
     (train, ["--variants=mine"], "there is no mine"),
+    (train, ["--save=/nowhere/rows.json"], "--save=/nowhere/rows.json: there is no folder /nowhere"),
     (train, ["--reference=/nowhere"], "--reference=/nowhere: there is no such folder. git clone"),
     (sample, ["--batches=1,none"], "--batches=1,none: write numbers from 1"),
     (sample, ["--batches=0"], "--batches=0: write numbers from 1"),
