@@ -29,7 +29,8 @@ Row = dict[str, Any]
               help=f"What is compared, separated by commas.  [default: {DEFAULT_VARIANTS}, and with --reference "
                    f"{','.join(PUBLIC_WAYS)}]")
 @click.option("--cycle", is_flag=True, help="Time whole cycles of 16 steps, as training goes, instead of their parts.")
-@click.option("--limit", is_flag=True, help="Count what a step must compute and move, and how near each variant is.")
+@click.option("--limit", is_flag=True,
+              help="Count what a step with these options must compute and move, and how near each variant comes.")
 @click.option("--profile", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Write a Chrome trace of a step of the first variant of ours there, and show its operators.")
 @EFFORT_OPTIONS

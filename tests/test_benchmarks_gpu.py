@@ -36,7 +36,7 @@ def test_steps_that_go_well_and_others(tmp_path, capsys):
     assert not gpu.do_all(steps, tmp_path, 1.0)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("well: done") and lines[1].startswith("badly: exit code 3; see")
-    assert "the time was over" in lines[2] and lines[3].startswith("late: no time was left")
+    assert "long: not done after" in lines[2] and lines[3].startswith("late: no time was left")
     assert (tmp_path / "badly.log").read_text() == "why\n"
     assert "# well\n\n| a |" in (tmp_path / "all.md").read_text()
     assert gpu.do_all(steps[:1], tmp_path, 60.0)
