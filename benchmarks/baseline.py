@@ -43,6 +43,7 @@ def plain_formulation(modulation: str = "scaled") -> Iterator[None]:
             (layers, "modulated_conv2d", functools.partial(modulated_conv2d, modulation=modulation)),
             (augment_geometry, "grid_sample", grid_sample),
             (networks.Block, "enter", enter),
+            (networks, "in_usual_layout", Tensor.contiguous),
         ):
             stack.enter_context(patch.object(module, name, replacement))
         yield

@@ -49,7 +49,7 @@ def test_gradients_are_those_of_training(name, channels, modulation):
 def close(found, expected):
     """To the rounding of the whole, and each parameter to that of sums that cancel."""
     assert expected.keys() == found.keys()
-    assert max(relative_error(found[key], value) for key, value in expected.items()) < 1e-3
+    assert max(relative_error(found[key], value) for key, value in expected.items()) < 4e-3
     whole = [torch.cat([grads[key].flatten() for key in expected]) for grads in (found, expected)]
     assert relative_error(*whole) < 1e-5
 
