@@ -88,7 +88,6 @@ def test_registrations_of_the_kernels_are_sound(name):
        last_weights=st.booleans())
 def test_kernels_are_as_exact_as_sums_in_float32(seed, n, size, channels, stride, transpose, last_weights):
     random = torch.Generator().manual_seed(seed)
-    transpose = transpose and stride == 1
     x = channels_last(torch.randn(n, channels[0], *size, generator=random))
     w = torch.randn(*(channels if transpose else channels[::-1]), 3, 3, generator=random)
     w = w.contiguous(memory_format=LAST) if last_weights else w

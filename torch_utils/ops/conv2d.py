@@ -40,10 +40,10 @@ def _conv(x: Tensor, w: Tensor, stride: int, padding: Sequence[int], groups: int
 @torch.library.custom_op("stylegan2::conv2d_transpose", mutates_args=())
 def _transpose(y: Tensor, w: Tensor, stride: int, padding: Sequence[int], groups: int, size: Sequence[int]) -> Tensor:
     """To images of `size` [H,W]."""
-    if stride == 1 and winograd.fits(y, w.shape[1], stride, padding, w.shape[2:], groups):
-        return torch.ops.stylegan2.winograd(y, w, stride, True)
     least = [(n - 1) * stride - 2 * p + k for n, p, k in zip(y.shape[2:], padding, w.shape[2:], strict=True)]
     owed = [n - m for n, m in zip(size, least, strict=True)]
+    if not any(owed) and winograd.fits(y, w.shape[1], stride, padding, w.shape[2:], groups):
+        return torch.ops.stylegan2.winograd(y, w, stride, True)
     with no_autocast(y.device.type):
         x = torch.ops.aten.convolution(y, w, None, [stride] * 2, padding, [1, 1], True, owed, groups)
     return x.contiguous(memory_format=suggested_format(y))

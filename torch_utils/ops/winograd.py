@@ -33,7 +33,7 @@ def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
         x = pattern(*shape, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
         w = pattern(out, shape[1], 3, 3, device=device, dtype=dtype)
         back = w.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        made += [(x, w, 1, False), (x, back, 1, True), (x, w, 2, False)]
+        made += [(x, w, 1, False), (x, back, 1, True), (x, w, 2, False), (x, back, 2, True)]
     return made
 
 
@@ -44,12 +44,9 @@ def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
 
 @native.operator("winograd", _examples, devices=("cpu",))
 def _winograd(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
-    """x [N,I,H,W], w [O,I,3,3] -> [N,O,H',W'] channels-last; transpose (stride 1): the transpose, w being [I,O,3,3]."""
-    assert not (transpose and stride > 1)
-    if transpose:
-        w = w.flip([2, 3]).transpose(0, 1)
-    y = torch.conv2d(x, w, stride=stride, padding=BEFORE[stride])
-    return y.contiguous(memory_format=torch.channels_last)
+    """x [N,I,H,W], w [O,I,3,3] -> [N,O,H',W'] channels-last; transpose: the transpose of that, w being [I,O,3,3]."""
+    convolve = torch.conv_transpose2d if transpose else torch.conv2d
+    return convolve(x, w, stride=stride, padding=BEFORE[stride]).contiguous(memory_format=torch.channels_last)
 
 
 @native.operator("winograd_weight_grad", _grad_examples, devices=("cpu",))
@@ -63,7 +60,7 @@ def _weight_grad(dy: Tensor, x: Tensor, stride: int) -> Tensor:
 
 @_winograd.register_fake
 def _(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
-    size = [n if stride == 1 else (n - 3) // stride + 1 for n in x.shape[2:]]
+    size = [n if stride == 1 else stride * n + 1 if transpose else (n - 3) // stride + 1 for n in x.shape[2:]]
     y = x.new_empty([x.shape[0], w.shape[1] if transpose else w.shape[0], *size])
     return y.contiguous(memory_format=torch.channels_last)
 

@@ -307,12 +307,11 @@ Tensor new_images(const Tensor& like, const Sizes& sizes) {
 
 // The sizes of a convolution of x into `out` channels, its workspace beside them.
 template <class Params>
-Tensor sized(Params& p, const Tensor& x, int64_t out, int64_t stride) {
+Tensor sized(Params& p, const Tensor& x, int64_t out, int64_t stride, bool transpose) {
+  const auto size = [=](int64_t n) { return stride == 1 ? n : transpose ? stride * n + 1 : (n - 3) / stride + 1; };
   p.n = x.size(0), p.in_h = x.size(2), p.in_w = x.size(3), p.in = x.size(1), p.out = out, p.stride = stride;
-  p.out_h = stride == 1 ? p.in_h : (p.in_h - 3) / stride + 1;
-  p.out_w = stride == 1 ? p.in_w : (p.in_w - 3) / stride + 1;
-  const int64_t bytes = stylegan2::winograd_workspace(p.n, p.out_h, p.out_w, p.in, p.out, stride);
-  Tensor workspace = new_tensor(x, {bytes}, {1}, aoti_torch_dtype_uint8());
+  p.out_h = size(p.in_h), p.out_w = size(p.in_w);
+  Tensor workspace = new_tensor(x, {stylegan2::winograd_workspace(p, transpose)}, {1}, aoti_torch_dtype_uint8());
   p.workspace = static_cast<float*>(workspace.data_ptr());
   return workspace;
 }
@@ -321,17 +320,19 @@ Tensor winograd(Tensor x, Tensor w, int64_t stride, bool transpose) {
   x = channels_last(x);
   const int out = transpose ? 1 : 0;
   STD_TORCH_CHECK(w.dim() == 4 && w.size(1 - out) == x.size(1) && w.size(2) == 3 && w.size(3) == 3 &&
-                      w.scalar_type() == ScalarType::Float && !(transpose && stride != 1),
+                      w.scalar_type() == ScalarType::Float,
                   "w does not fit x");
   stylegan2::Winograd p{};
-  Tensor workspace = sized(p, x, w.size(out), stride);
+  p.transpose = transpose;
+  Tensor workspace = sized(p, x, w.size(out), stride, transpose);
   Tensor y = new_images(x, {p.n, p.out, p.out_h, p.out_w});
   p.x = static_cast<const float*>(x.data_ptr()), p.y = static_cast<float*>(y.data_ptr());
   p.w = static_cast<const float*>(w.data_ptr());
   p.w_stride[0] = w.stride(out), p.w_stride[1] = w.stride(1 - out);
+  const bool turned = transpose && stride == 1;
   for (int d = 2; d < 4; d++) {
-    p.w_stride[d] = transpose ? -w.stride(d) : w.stride(d);
-    if (transpose) p.w += 2 * w.stride(d);
+    p.w_stride[d] = turned ? -w.stride(d) : w.stride(d);
+    if (turned) p.w += 2 * w.stride(d);
   }
   check(stylegan2::winograd(p, device_of(x)));
   return y;
@@ -340,7 +341,7 @@ Tensor winograd(Tensor x, Tensor w, int64_t stride, bool transpose) {
 Tensor winograd_weight_grad(Tensor dy, Tensor x, int64_t stride) {
   x = channels_last(x), dy = channels_last(dy);
   stylegan2::WinogradWeightGrad p{};
-  Tensor workspace = sized(p, x, dy.size(1), stride);
+  Tensor workspace = sized(p, x, dy.size(1), stride, false);
   STD_TORCH_CHECK(dy.size(0) == p.n && dy.size(2) == p.out_h && dy.size(3) == p.out_w, "dy does not fit x");
   const Sizes size = {p.out, p.in, 3, 3};
   Tensor dw = new_tensor(x, size, strides_for(size, {3, 2, 1, 0}));

@@ -101,25 +101,31 @@ struct SynthesisActGrad {
   bool channels_last, noise_shared;
 };
 
-// y[n,h,w,o] = sum over i, ky, kx of x[n, h * stride + ky - before, w * stride + kx - before, i] * w[o, i, ky, kx],
-// where x is 0 outside the image. stride 1: before = 1, images keep their size; stride 2: before = 0. float32, dense.
-struct Winograd {
-  const float* x;       // [n, in_h, in_w, in]
-  const float* w;       // [0, 0, 0, 0] of [out, in, 3, 3]
-  float* y;             // [n, out_h, out_w, out]
-  float* workspace;     // winograd_workspace(...) bytes
-  int64_t w_stride[4];  // of out, in, ky, kx; may be negative
+// Sizes of a 3x3 convolution of [n, in_h, in_w, in] to [n, out_h, out_w, out], all float32 and dense.
+struct WinogradSizes {
   int64_t n, in_h, in_w, in, out_h, out_w, out, stride;
 };
 
+// y[n,h,w,o] = sum over i, ky, kx of x[n, h * stride + ky - before, w * stride + kx - before, i] * w[o, i, ky, kx],
+// where x is 0 outside the image. stride 1: before = 1, images keep their size; stride 2: before = 0.
+// transpose, of stride 2 only: its transpose, to 2 * in_h + 1 by 2 * in_w + 1 pixels, with w[o, i] for what is w[i, o]
+// there; of stride 1 it is the same as with the kernels turned round.
+struct Winograd : WinogradSizes {
+  const float* x;
+  const float* w;       // [0, 0, 0, 0] of [out, in, 3, 3]
+  float* y;
+  float* workspace;     // winograd_workspace(...) bytes
+  int64_t w_stride[4];  // of out, in, ky, kx; may be negative
+  bool transpose;
+};
+
 // dw[o, i, ky, kx] = sum over n, h, w of dy[n,h,w,o] * x[n, h * stride + ky - before, w * stride + kx - before, i].
-struct WinogradWeightGrad {
+struct WinogradWeightGrad : WinogradSizes {
   const float* dy;
   const float* x;
   float* dw;         // [out, in, 3, 3]
   float* workspace;  // winograd_workspace(...) bytes
   int64_t dw_stride[4];
-  int64_t n, in_h, in_w, in, out_h, out_w, out, stride;
 };
 
 const char* bias_act(const BiasAct& p, const Device& device);
@@ -130,6 +136,6 @@ const char* synthesis_act_grad(const SynthesisActGrad& p, const Device& device);
 int64_t synthesis_act_workspace(const SynthesisActGrad& p);
 const char* winograd(const Winograd& p, const Device& device);  // these two on a CPU alone
 const char* winograd_weight_grad(const WinogradWeightGrad& p, const Device& device);
-int64_t winograd_workspace(int64_t n, int64_t out_h, int64_t out_w, int64_t in, int64_t out, int64_t stride);
+int64_t winograd_workspace(const WinogradSizes& p, bool transpose);
 
 }  // namespace stylegan2
