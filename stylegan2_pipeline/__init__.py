@@ -20,6 +20,7 @@ Training: what is computed
     latents              what a step draws for each sample
     augment, ada         the augmentation pipeline (augment_draws, augment_geometry, augment_color); its probability
                          (augment_sheets: pictures of what it does)
+    bundles              what the host decides of a piece of work, moved to the device in one copy
     diffaugment          augments every image, for data too little even for ADA
     layers, networks     Generator and Discriminator (summary: a table of their layers)
     losses, ema          one pure function a phase; the moving average of the generator
