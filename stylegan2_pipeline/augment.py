@@ -128,9 +128,9 @@ class AugmentPipe(nn.Module):
         return self.apply_plan(images, moved(self.plan(draws, float(p), images.shape[1:]), images.device))
 
     def plan(self, draws: Draws, p: float, shape: Sequence[int], coarse: bool = False) -> Plan:
-        """What these draws and p do to images of a shape [C,H,W]. coarse: so that few plans differ in more than numbers.
+        """What these draws and p do to images of a shape [C,H,W], on the CPU.
 
-        The result is on the CPU.
+        coarse: so that few plans differ in more than numbers.
         """
         assert 0 <= p <= 1
         if p == 0 or not self.multipliers or len(draws) == 0:

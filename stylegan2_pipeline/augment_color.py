@@ -40,7 +40,7 @@ def color_matrices(
 
 
 def color_plan(matrices: Tensor, num_channels: int) -> Tensor:
-    """What `recolor` needs of [N,4,4]: [N,3,4] for colours; [N,2], a factor and a summand, for images of one channel."""
+    """What `recolor` needs of [N,4,4]: [N,3,4] for colours; [N,2], factor and summand, for one channel."""
     matrices = matrices.float()
     if num_channels > 1:
         return matrices[:, :3]

@@ -20,7 +20,7 @@ def mapped(bundle: Bundle, function: Callable[[Tensor], Tensor]) -> Bundle:
     made: Any = bundle
     if isinstance(bundle, Tensor):
         made = function(bundle)
-    elif dataclasses.is_dataclass(bundle):
+    elif dataclasses.is_dataclass(bundle) and not isinstance(bundle, type):
         made = type(bundle)(**{item.name: mapped(getattr(bundle, item.name), function)
                                for item in dataclasses.fields(bundle)})
     elif isinstance(bundle, tuple):

@@ -112,6 +112,7 @@ class TrainConfig:
     allow_tf32: bool = False
     benchmark: bool = True
     deterministic: bool = False
+    cuda_graphs: bool = False
     workers: int = 2
     cache: str = "auto"
     metrics: tuple[str, ...] = ()

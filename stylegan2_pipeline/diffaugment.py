@@ -99,7 +99,7 @@ def shifted_places(quantiles: Tensor, size: tuple[int, int]) -> tuple[Tensor, Te
     """
     most = (torch.tensor(size) * MOST_SHIFT).round()
     shifts = (quantiles * (2 * most + 1)).floor() - most
-    columns, rows = (torch.arange(length) - shift[:, None] for length, shift in zip(size, shifts.unbind(1), strict=True))
+    columns, rows = (torch.arange(n) - shift[:, None] for n, shift in zip(size, shifts.unbind(1), strict=True))
     return columns, rows
 
 

@@ -14,6 +14,7 @@ from stylegan2_pipeline.config import (
     OptimizerConfig,
     TrainConfig,
 )
+from stylegan2_pipeline.phase_inputs import Drawing
 from stylegan2_pipeline.phases import make_optimizer
 from stylegan2_pipeline.training_step import Trainer
 
@@ -143,8 +144,8 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(index, monkeyp
     if phase.network is trainer.D:
         real[3, 0, 5, 5] = float("nan")
     else:
-        draw = Trainer._latents
-        monkeypatch.setattr(Trainer, "_latents", lambda *args: spoiled(draw(*args)))
+        draw = Drawing.latents
+        monkeypatch.setattr(Drawing, "latents", lambda *args: spoiled(draw(*args)))
     before = [t.clone() for t in everything(trainer)]
     trainer.run_phase(phase, real, c)
     assert all(map(torch.equal, before, everything(trainer)))
@@ -168,5 +169,6 @@ def test_conditional_training_draws_labels_of_the_data():
     from stylegan2_pipeline.parts import Part
 
     part = Part(list(range(64)))
-    fake = trainer._latents(trainer._generators("Gmain", part), "Gmain", part)
+    drawing = trainer.drawing
+    fake = drawing.latents(drawing._generators("Gmain", part), "Gmain", part)
     assert set(fake.c.argmax(1).tolist()) == {0, 1, 2} and torch.equal(fake.c.sum(1), torch.ones(64))
