@@ -25,6 +25,7 @@ Training: what is computed
     layers, networks     Generator and Discriminator (summary: a table of their layers)
     losses, ema          pure functions, the terms of each phase; the moving average of the generator
     phase_inputs         what each term is computed from, drawn outside
+    graphs               terms as CUDA graphs: recorded, compared, played back
     training_step        phases, parts and optimizers (phases, parts: what they are)
     memory_estimate      what a step takes, gone through without computing
     checkpoint, transfer snapshots; starting from somebody's weights (adaptation: to other channels and labels;

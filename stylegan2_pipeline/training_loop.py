@@ -60,6 +60,7 @@ class Run:
                                     mirror=data.mirror, seed=config.seed)
         log.print(f"Run:     {job.run_dir}")
         log.print(f"Options: {telling.describe_settings(config)}; all in training_options.json")
+        log.print(f"Numbers: {telling.describe_precision(config)}")
         log.print(f"Data:    {data.path}: {telling.describe_data(config)}")
         log.print(f"Images:  {cache_dataset(self.dataset, config.cache, device)}")
         log.print(f"Kernels: {native.summary(device.type)}")

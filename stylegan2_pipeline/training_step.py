@@ -18,6 +18,7 @@ from stylegan2_pipeline import losses
 from stylegan2_pipeline.ada import AdaController
 from stylegan2_pipeline.bundles import mapped
 from stylegan2_pipeline.ema import ema_beta, update_ema
+from stylegan2_pipeline.graphs import CudaRecorder, Graphs
 from stylegan2_pipeline.losses import Term
 from stylegan2_pipeline.networks import Discriminator, Generator
 from stylegan2_pipeline.parts import Part, cut, next_smaller
@@ -58,6 +59,7 @@ class Trainer:
         augment = config.augment
         self.nets = Networks(self.G, self.D, make_pipe(augment, device))
         self.drawing = Drawing(config, self.nets, labels, device)
+        self.graphs = Graphs(CudaRecorder(), tell) if config.cuda_graphs and device.type == "cuda" else None
         self.ada = AdaController(augment.target, augment.interval, augment.kimg, augment.p)
         self.pl_mean = torch.zeros([], device=device)
         self.lecam = torch.zeros([2], device=device)  # running means of D's scores of real and of generated images
@@ -174,12 +176,18 @@ class Trainer:
                 return work(parts())
             except RuntimeError as error:
                 smaller = next_smaller(self.batch_gpu, share, self.config.networks.mbstd_group)
-                if not is_out_of_memory(error) or smaller is None:
+                dropped = is_out_of_memory(error) and self.graphs is not None and self.graphs.drop()
+                if not is_out_of_memory(error) or (smaller is None and not dropped):
                     raise
             for net in self.networks.values():
                 net.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            if dropped or smaller is None:
+                self.graphs = None
+                self.tell(f"The memory does not hold {self.batch_gpu} images at once and the CUDA graphs besides: "
+                          f"going on without graphs (--cuda-graphs=0 starts so).")
+                continue
             group = self.config.networks.mbstd_group
             same = "gradients add up to the same batch" if smaller % group == 0 else (
                 f"minibatch deviation groups are no longer of {group}: D sees less of the variety of a batch")
@@ -208,17 +216,22 @@ class Trainer:
         now = Now(self.ada.p, self.pl_mean, self._batch_mean_length, self.lecam)
         stats: dict[str, Tensor] = {}
         for inputs in self.drawing.inputs(phase.name, part, now, stats):
-            term = self._compute(inputs, weight)
+            term = self._compute(phase, inputs, weight)
             if phase.name == "Greg" and weight is not None and self._batch_mean_length is None:
                 self._batch_mean_length = term.stats["Loss/pl_length"].mean()
             stats |= term.stats
             yield term
 
-    def _compute(self, inputs: Inputs, weight: float | None) -> Term:
-        term = inputs.term(self.nets)
-        if weight is not None:
-            (term.loss * weight).backward()
-        return mapped(term, Tensor.detach)
+    def _compute(self, phase: Phase, inputs: Inputs, weight: float | None) -> Term:
+        def without_graph() -> Term:
+            term = inputs.term(self.nets)
+            if weight is not None:
+                (term.loss * weight).backward()
+            return mapped(term, Tensor.detach)
+
+        if self.graphs is None or weight is None:
+            return without_graph()
+        return self.graphs.differentiate(self.nets, phase.params, inputs, weight, without_graph)
 
     def _path_lengths(self, parts: list[Part]) -> Tensor:
         """Of all samples; found ahead when there are several parts, because each one's penalty needs their mean."""

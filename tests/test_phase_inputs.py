@@ -26,7 +26,8 @@ CONFIGS = {
 def trainer_with(name):
     changes = dict(CONFIGS[name])
     data = {key: changes.pop(key) for key in ("label_dim", "num_channels") if key in changes}
-    config = tiny_config(cuda_graphs=True, loss=LossConfig(r1_gamma=1.0, lecam_weight=0.3 if "lecam" in name else 0.0), **changes)
+    loss = LossConfig(r1_gamma=1.0, lecam_weight=0.3 if "lecam" in name else 0.0)
+    config = tiny_config(cuda_graphs=True, loss=loss, **changes)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, num_channels=3) if not data
                                  else dataclasses.replace(config.data, **data))
     trainer = trainer_of(config)
