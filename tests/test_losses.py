@@ -107,7 +107,12 @@ def test_ema_ramps_up_and_copies_buffers():
     b.weight.data.fill_(3.0)
     b.running_mean.fill_(7.0)
     update_ema(a, b, beta=0.75)
+    b.num_batches_tracked.fill_(5)
+    update_ema(a, b, beta=1.0)
     assert torch.allclose(a.weight, torch.full([2], 1.5)) and torch.equal(a.running_mean, b.running_mean)
+    assert a.num_batches_tracked == 5
+    plain = torch.nn.Linear(2, 2)  # without any buffer
+    update_ema(plain, torch.nn.Linear(2, 2), beta=0.0)
 
 
 class Scaled(torch.nn.Module):
