@@ -113,6 +113,7 @@ class TrainConfig:
     benchmark: bool = True
     deterministic: bool = False
     cuda_graphs: bool = False
+    gradient_checkpointing: bool = False
     workers: int = 2
     cache: str = "auto"
     metrics: tuple[str, ...] = ()

@@ -170,11 +170,13 @@ def widest_draws(data: cfg.DataConfig, n: int) -> Draws:
 def estimate(config: cfg.TrainConfig) -> Estimate:
     """Of one device in a run with these settings, whatever their micro-batch; takes about a second.
 
-    Not counted are what kernels take for themselves while they run, and CUDA's own needs (see Estimate.micro_batch).
+    Not counted are what kernels take for themselves while they run, what CUDA graphs keep between steps, and CUDA's own
+    needs (see Estimate.micro_batch).
     """
     data = cfg.DataConfig("", "", config.data.resolution, config.data.num_channels, 1, config.data.label_dim)
     fixed, per_sample, least = line(cfg.TrainConfig(data, config.networks, config.loss, augment=config.augment,
-                                                    precision=config.precision))
+                                                    precision=config.precision,
+                                                    gradient_checkpointing=config.gradient_checkpointing))
     share = config.batch // config.num_gpus
     here = share * (4 + 1) * image_numbers(data)  # the batch, as float32 and as it came
     here += config.data.num_images * image_numbers(data) if config.cache == "gpu" else 0

@@ -117,6 +117,7 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
         allow_tf32=given.get("precision") == "tf32" or given.get("allow_tf32", False),
         benchmark=not (given.get("nobench") or given.get("deterministic")),
         deterministic=given.get("deterministic", False), cuda_graphs=pick_cuda_graphs(given, machine),
+        gradient_checkpointing=given.get("gradient_checkpointing", False),
         workers=given.get("workers", 2), cache=pick_cache(given, machine), metrics=pick_metrics(given, machine),
         best_metric=pick_best_metric(given, machine), on_divergence=given.get("on_divergence", "stop"),
         max_rollbacks=given.get("max_rollbacks", 3), track=pick_trackers(given),

@@ -56,6 +56,8 @@ class Trainer:
         self.G = Generator(**self.network_kwargs["G"]).train().requires_grad_(False).to(device)
         self.D = Discriminator(**self.network_kwargs["D"]).train().requires_grad_(False).to(device)
         self.G_ema = copy.deepcopy(self.G).eval()
+        for block in (*self.G.synthesis.blocks(), *self.D.blocks()):
+            block.recompute = config.gradient_checkpointing
         augment = config.augment
         self.nets = Networks(self.G, self.D, make_pipe(augment, device))
         self.drawing = Drawing(config, self.nets, labels, device)

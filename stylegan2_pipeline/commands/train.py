@@ -76,6 +76,8 @@ PROBABILITY = FiniteRange(0, 1)
 @click.option("--allow-tf32", type=bool, default=False, metavar="BOOL", help="TF32 for float32 layers.")
 @click.option("--cuda-graphs", type=bool, default=False, metavar="BOOL",
               help="Launch the kernels of each loss at once; the same but for rounding, and more memory.")
+@click.option("--gradient-checkpointing", type=bool, default=False, metavar="BOOL",
+              help="Keep less for gradients and compute blocks again: less memory, slower; see --dry-run.")
 @click.option("--nobench", type=bool, default=False, metavar="BOOL", help="Leave cuDNN benchmarking off.")
 @click.option("--deterministic", type=bool, default=False, metavar="BOOL", help="The same bits in every run on a GPU.")
 @click.option("--nhwc", type=bool, default=True, metavar="BOOL", help="Accepted; the layout is chosen by device.")
