@@ -21,6 +21,8 @@ SAMPLE = ["-m", "benchmarks.sample", "--device=cuda", "--seconds=2"]
 OPS = ["-m", "benchmarks.ops", "--device=cuda", "--batch=16", "--precision=fp16", "--seconds=0.05"]
 INCEPTION = ["-m", "benchmarks.metrics", "--parts=inception", "--device=cuda", "--seconds=4"]
 LONGEST_STEP = 300  # seconds, so that one that hangs does not take the time of all others
+GRAPHS = "ours,ours:cuda_graphs=true,ours:precision=bf16,ours:precision=bf16;cuda_graphs=true"
+GRAPHED = ("--warmup=40", f"--variants={GRAPHS}")  # so many that most graphs are recorded before anything is timed
 PRECISIONS = "ours,ours:precision=bf16,ours:precision=fp32,ours:precision=fp32;allow_tf32=true"
 
 
@@ -46,6 +48,8 @@ def steps(folder: Path, reference: Path | None) -> list[Step]:
         Step("tests", {"txt": ["-m", "pytest", "-m", "gpu"]}),
         train("train-512", "--resolution=512", "--batch=16", "--limit", f"--profile={folder}", *public),
         Step("ops", {"json": [*OPS, "--json"], "md": OPS}),
+        train("train-256-graphs", "--resolution=256", *GRAPHED),
+        train("train-512-graphs", "--resolution=512", "--batch=16", *GRAPHED),
         train("train-256", "--resolution=256", "--limit", *public),
         train("train-512-cycle", "--resolution=512", "--batch=16", "--cycle", "--repeats=2", "--warmup=1",
               "--variants=ours,plain" + ",nvlabs,nvlabs-best" * bool(reference), *public),

@@ -27,10 +27,9 @@ from benchmarks.baseline import shared_convolutions
 from benchmarks.report import markdown, significant
 from benchmarks.serving import timed
 from stylegan2_pipeline.config import TrainConfig
-from stylegan2_pipeline.losses import Augment
-from stylegan2_pipeline.memory_estimate import Imagined, empty_images
+from stylegan2_pipeline.memory_estimate import META, Imagined, Widest, empty_images
+from stylegan2_pipeline.phase_inputs import AnyPlan, Drawing, Now
 from stylegan2_pipeline.phases import Phase
-from stylegan2_pipeline.training_step import Trainer
 
 RESAMPLING = {"upfirdn2d", "grid_sample", "grid_sample_grad", "grid_sampler_2d", "grid_sampler_2d_backward"}
 MATRIX_SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
@@ -159,6 +158,13 @@ def moved(x: Tensor) -> int:
     return numbers * x.element_size()
 
 
+class AsTraining(Widest):
+    """Augments as training does."""
+
+    def plan(self, generators: list[torch.Generator], now: Now) -> AnyPlan:
+        return Drawing.plan(self, generators, now)
+
+
 class Counted(Imagined):
     """A trainer without numbers that draws augmentations as training does, on a whole batch at once."""
 
@@ -166,8 +172,8 @@ class Counted(Imagined):
         super().__init__(config)
         self.batch_gpu = config.batch
 
-    def _augment(self, generators: list[torch.Generator]) -> Augment:
-        return Trainer._augment(self, generators)
+    def drawn(self, config: TrainConfig) -> Drawing:
+        return AsTraining(config, self.nets, torch.zeros(1, config.data.label_dim), META)
 
     def operations(self, phase: Phase) -> list[Operation]:
         data, n = self.config.data, self.config.batch

@@ -8,7 +8,7 @@ import click
 import torch
 
 from benchmarks.turns import Effort
-from stylegan2_pipeline.config import AUGPIPE_NAMES, CFG_NAMES, DataConfig, TrainConfig
+from stylegan2_pipeline.config import AUGPIPE_NAMES, CFG_NAMES, PRECISIONS, DataConfig, TrainConfig
 from stylegan2_pipeline.resolve import Machine, resolve
 from torch_utils.host import total_memory
 
@@ -38,7 +38,7 @@ NETWORK_OPTIONS = with_options(
     click.option("--channels", type=click.Choice(["1", "3"]), default="3", help="Of the images."),
     click.option("--cbase", type=POSITIVE, help="Width of the networks, as of train.  [default: the preset's]"),
     click.option("--cmax", type=POSITIVE, help="Most channels, as of train.  [default: 512]"),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto",
+    click.option("--precision", type=click.Choice(PRECISIONS), default="auto",
                  help="As of train: fp16 on CUDA, fp32 on a CPU."),
     click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]"),
 )

@@ -20,9 +20,12 @@ Training: what is computed
     latents              what a step draws for each sample
     augment, ada         the augmentation pipeline (augment_draws, augment_geometry, augment_color); its probability
                          (augment_sheets: pictures of what it does)
+    bundles              what the host decides of a piece of work, moved to the device in one copy
     diffaugment          augments every image, for data too little even for ADA
     layers, networks     Generator and Discriminator (summary: a table of their layers)
-    losses, ema          one pure function a phase; the moving average of the generator
+    losses, ema          pure functions, the terms of each phase; the moving average of the generator
+    phase_inputs         what each term is computed from, drawn outside
+    graphs               terms as CUDA graphs: recorded, compared, played back
     training_step        phases, parts and optimizers (phases, parts: what they are)
     memory_estimate      what a step takes, gone through without computing
     checkpoint, transfer snapshots; starting from somebody's weights (adaptation: to other channels and labels;

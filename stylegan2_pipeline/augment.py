@@ -1,7 +1,8 @@
 """The augmentation pipeline of StyleGAN2-ADA (arXiv 2006.06676, appendix B): differentiable, fixed by its draws.
 
-Geometry is one 3x3 matrix a sample, colour one 4x4; the small matrices are made on the CPU, where the draws are, so
-that a device never has to wait. Operations that no sample of the batch undergoes cost nothing.
+Geometry is one 3x3 matrix a sample, colour one 4x4. What is to be done is decided on the CPU, where the draws are: a
+plan of small matrices, which goes to the images' device in one copy, so that the device never has to wait. Operations
+that no sample of the batch undergoes are not in it and cost nothing.
 """
 
 import math
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from stylegan2_pipeline import augment_color as color
 from stylegan2_pipeline import augment_geometry as geometry
 from stylegan2_pipeline.augment_draws import FIRST, NUM_BANDS, NUM_DRAWS, Draws, Parameters
+from stylegan2_pipeline.bundles import moved
 from torch_utils.ops.upfirdn2d import setup_filter
 
 GROUPS = {
@@ -68,6 +70,21 @@ class Ranges:
     cutout_size: float = 0.5
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is done to a batch of N images, in this order; None: it is not.
+
+    warp: theta [N,2,3] and margins, from geometry.warp_plan; colors: from color.color_plan; taps [N,k]; noise [N,C,H,W]
+    unit normals with sigma [N]; holes: from color.hole_plan.
+    """
+
+    warp: tuple[Tensor, tuple[int, int]] | None = None
+    colors: Tensor | None = None
+    taps: Tensor | None = None
+    noise: tuple[Tensor, Tensor] | None = None
+    holes: tuple[Tensor, Tensor] | None = None
+
+
 class AugmentPipe(nn.Module):
     """Augments images [N,C,H,W] in [-1, 1], C = 1, 3 or 4, H and W at least 8.
 
@@ -107,14 +124,34 @@ class AugmentPipe(nn.Module):
 
     def forward(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
         """Apply every operation with probability p in [0, 1] (times its multiplier); p = 0 returns the images."""
-        p = float(p)
-        assert len(draws) == len(images) and 0 <= p <= 1
-        if p == 0 or not self.multipliers or len(images) == 0:
-            return images
+        assert len(draws) == len(images)
+        return self.apply_plan(images, moved(self.plan(draws, float(p), images.shape[1:]), images.device))
+
+    def plan(self, draws: Draws, p: float, shape: Sequence[int], coarse: bool = False) -> Plan:
+        """What these draws and p do to images of a shape [C,H,W], on the CPU.
+
+        coarse: so that few plans differ in more than numbers.
+        """
+        assert 0 <= p <= 1
+        if p == 0 or not self.multipliers or len(draws) == 0:
+            return Plan()
         parameters = Parameters(draws.quantiles, self._probabilities(p))
-        images = self._move(images, parameters)
-        images = self._recolor(images, parameters)
-        return self._corrupt(images, parameters, draws.image_noise)
+        channels, size = shape[0], (shape[2], shape[1])
+        return Plan(self._warp(parameters, size, coarse), self._colors(parameters, channels), self._taps(parameters),
+                    self._noise(parameters, draws.image_noise), self._holes(parameters, size))
+
+    def apply_plan(self, images: Tensor, plan: Plan) -> Tensor:
+        """Images [N,C,H,W] augmented by a plan that is on their device. Nothing here is decided by a number."""
+        if plan.warp is not None:
+            images = geometry.warp(images, *plan.warp, self.warp_filter)
+        if plan.colors is not None:
+            images = color.recolor(images, plan.colors)
+        if plan.taps is not None:
+            images = color.filter_images(images, plan.taps)
+        if plan.noise is not None:
+            noise, sigma = (tensor.to(images.dtype) for tensor in plan.noise)
+            images = images + noise * sigma[:, None, None, None]
+        return images if plan.holes is None else color.cut_out(images, plan.holes)
 
     def _probabilities(self, p: float) -> dict[str, float]:
         """Of each step; those of the two rotations are such that either is there with the probability of the whole."""
@@ -125,44 +162,44 @@ class AugmentPipe(nn.Module):
                 probabilities[step] = 1 - math.sqrt(1 - chance) if operation == "rotate" else chance
         return probabilities
 
-    def _move(self, images: Tensor, parameters: Parameters) -> Tensor:
+    def _warp(self, parameters: Parameters, size: tuple[int, int],
+              coarse: bool) -> tuple[Tensor, tuple[int, int]] | None:
         if not self._any(GROUPS["blit"] + GROUPS["geom"]):
-            return images
+            return None
         r = self.ranges
         inverse = geometry.inverse_matrices(
-            parameters, (images.shape[3], images.shape[2]), xint_max=r.xint_max, scale_std=r.scale_std,
+            parameters, size, xint_max=r.xint_max, scale_std=r.scale_std,
             rotate_max=r.rotate_max, aniso_std=r.aniso_std, xfrac_std=r.xfrac_std,
         )  # fmt: skip
-        return images if is_identity(inverse) else geometry.warp(images, inverse, self.warp_filter)
+        return None if is_identity(inverse) else geometry.warp_plan(inverse, size, coarse)
 
-    def _recolor(self, images: Tensor, parameters: Parameters) -> Tensor:
+    def _colors(self, parameters: Parameters, num_channels: int) -> Tensor | None:
         if not self._any(GROUPS["color"]):
-            return images
+            return None
         r = self.ranges
         matrices = color.color_matrices(
-            parameters, images.shape[1], brightness_std=r.brightness_std, contrast_std=r.contrast_std,
+            parameters, num_channels, brightness_std=r.brightness_std, contrast_std=r.contrast_std,
             hue_max=r.hue_max, saturation_std=r.saturation_std,
         )  # fmt: skip
-        return images if is_identity(matrices) else color.recolor(images, matrices)
+        return None if is_identity(matrices) else color.color_plan(matrices, num_channels)
 
-    def _corrupt(self, images: Tensor, parameters: Parameters, noise: Tensor | None) -> Tensor:
-        """Octave bands, noise, cutout."""
-        if self._any(GROUPS["filter"]):
-            open_gates = torch.stack([parameters.gate(step) for step in STEPS_OF["imgfilter"]])
-            if open_gates.any():
-                taps = color.filter_taps(parameters, self.bands, self.ranges.imgfilter_std)
-                images = color.filter_images(images, taps)
-        if self._any(GROUPS["noise"]):
-            assert noise is not None and noise.shape == images.shape
-            sigma = parameters.half_normal("noise", self.ranges.noise_std)
-            if sigma.any():
-                sigma = sigma.to(images, non_blocking=True)[:, None, None, None]
-                images = images + noise.to(images, non_blocking=True) * sigma
-        if self._any(GROUPS["cutout"]):
-            size = parameters.gate("cutout") * self.ranges.cutout_size
-            if size.any():
-                images = color.cut_out(images, parameters.quantile("cutout"), size)
-        return images
+    def _taps(self, parameters: Parameters) -> Tensor | None:
+        if not self._any(GROUPS["filter"]) or not any(parameters.gate(step).any() for step in STEPS_OF["imgfilter"]):
+            return None
+        return color.filter_taps(parameters, self.bands, self.ranges.imgfilter_std).float()
+
+    def _noise(self, parameters: Parameters, noise: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        if not self._any(GROUPS["noise"]):
+            return None
+        assert noise is not None
+        sigma = parameters.half_normal("noise", self.ranges.noise_std)
+        return (noise, sigma.float()) if sigma.any() else None
+
+    def _holes(self, parameters: Parameters, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+        sizes = parameters.gate("cutout") * self.ranges.cutout_size
+        if not self._any(GROUPS["cutout"]) or not sizes.any():
+            return None
+        return color.hole_plan(parameters.quantile("cutout"), sizes, size)
 
     def _any(self, operations: Sequence[str]) -> bool:
         return any(operation in self.multipliers for operation in operations)

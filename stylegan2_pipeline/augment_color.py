@@ -39,13 +39,22 @@ def color_matrices(
     return matrix
 
 
-def recolor(images: Tensor, matrices: Tensor) -> Tensor:
-    """Apply [N,4,4] to images [N,C,H,W]: to the first three channels, or to the brightness of one."""
-    matrices = matrices.to(images, non_blocking=True)
+def color_plan(matrices: Tensor, num_channels: int) -> Tensor:
+    """What `recolor` needs of [N,4,4]: [N,3,4] for colours; [N,2], factor and summand, for one channel."""
+    matrices = matrices.float()
+    if num_channels > 1:
+        return matrices[:, :3]
+    row = matrices[:, :3].mean(1)
+    return torch.stack([row[:, :3].sum(1), row[:, 3]], 1)
+
+
+def recolor(images: Tensor, plan: Tensor) -> Tensor:
+    """Apply a plan from color_plan to images [N,C,H,W]: to the first three channels, or to the brightness of one."""
+    plan = plan.to(images.dtype)
     if images.shape[1] == 1:
-        row = matrices[:, :3].mean(1)
-        return images * row[:, :3].sum(1)[:, None, None, None] + row[:, 3, None, None, None]
-    rgb = torch.baddbmm(matrices[:, :3, 3:], matrices[:, :3, :3], images[:, :3].flatten(2))
+        factor, summand = plan[:, :, None, None, None].unbind(1)
+        return images * factor + summand
+    rgb = torch.baddbmm(plan[:, :, 3:], plan[:, :, :3], images[:, :3].flatten(2))
     rgb = rgb.unflatten(2, images.shape[2:])
     return rgb if images.shape[1] == 3 else torch.cat([rgb, images[:, 3:]], 1)
 
@@ -80,7 +89,7 @@ def filter_taps(draw: Parameters, bands: Tensor, std: float) -> Tensor:
 def filter_images(images: Tensor, taps: Tensor) -> Tensor:
     """Filter images [N,C,H,W] along both axes with odd symmetric taps [N,k], mirrored at their edges."""
     n, c, h, w = images.shape
-    weight = taps.to(images, non_blocking=True).repeat_interleave(c, 0)[:, None]  # [NC,1,k]
+    weight = taps.to(images.dtype)[:, None].expand(-1, c, -1).reshape(n * c, 1, -1)  # [NC,1,k]
     x = reflect_pad(images, taps.shape[1] // 2).flatten(0, 1)[None]
     x = F.conv2d(x, weight[:, :, :, None], groups=n * c)
     x = F.conv2d(x, weight[:, :, None, :], groups=n * c)
@@ -96,14 +105,22 @@ def reflect_pad(x: Tensor, pad: int) -> Tensor:
     return x
 
 
-def cut_out(images: Tensor, centres: Tensor, sizes: Tensor) -> Tensor:
-    """Set a square in each image [N,C,H,W] to 0: sizes [N] and centres [N,2] (x, y) in units of the image's size."""
+def hole_plan(centres: Tensor, sizes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Squares to cut from images of `size` (width, height): [N,W] and [N,H], 1 where a column or row is within.
+
+    sizes [N] and centres [N,2] (x, y) are in units of the image's size.
+    """
     inside = []
-    for i, length in enumerate((images.shape[3], images.shape[2])):
+    for i, length in enumerate(size):
         place = (torch.arange(length) + 0.5) / length
-        inside.append(((place - centres[:, i, None]).abs() < sizes[:, None] / 2).to(images.device, non_blocking=True))
-    hole = inside[0][:, None, None, :] & inside[1][:, None, :, None]
-    return images.masked_fill(hole, 0)
+        inside.append(((place - centres[:, i, None]).abs() < sizes[:, None] / 2).float())
+    return inside[0], inside[1]
+
+
+def cut_out(images: Tensor, holes: tuple[Tensor, Tensor]) -> Tensor:
+    """Set to 0 what a plan from hole_plan cuts from images [N,C,H,W]."""
+    columns, rows = holes
+    return images.masked_fill((columns[:, None, None, :] * rows[:, None, :, None]) > 0, 0)
 
 
 def _column(value: Tensor) -> Tensor:

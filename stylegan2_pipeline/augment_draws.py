@@ -37,11 +37,6 @@ class Draws:
     def __getitem__(self, part: slice) -> "Draws":
         return Draws(self.quantiles[part], None if self.image_noise is None else self.image_noise[part])
 
-    def to(self, device: torch.device | str) -> "Draws":
-        """Moves the noise; the quantiles are wanted on the CPU, where the matrices are made without any waiting."""
-        noise = self.image_noise
-        return Draws(self.quantiles, None if noise is None else noise.to(device, non_blocking=True))
-
 
 class Parameters:
     """Draws read as parameters, each [N] or [N,k] float64 and 0, which changes nothing, where its gate is closed."""

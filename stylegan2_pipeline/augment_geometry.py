@@ -65,42 +65,54 @@ def translation(xy: Tensor) -> Tensor:
     return matrix
 
 
-def warp(images: Tensor, inverse: Tensor, f: Tensor) -> Tensor:
-    """Images [N,C,H,W] seen through inverse matrices [N,3,3] (on the CPU), mirrored at their edges; f from SYM6.
-
-    Twice the resolution while sampling keeps bilinear interpolation from blurring. Beyond the mirror image there is 0.
-    """
-    h, w = images.shape[2:]
-    pad_x, pad_y = reflection_margins(inverse, (w, h))
-    x = upsample2d(F.pad(images, [pad_x, pad_x, pad_y, pad_y], mode="reflect"), f)
-
+def warp_plan(inverse: Tensor, size: tuple[int, int], coarse: bool = False) -> tuple[Tensor, tuple[int, int]]:
+    """What `warp` needs of inverse matrices [N,3,3] for images of `size` (width, height): theta [N,2,3] and margins."""
+    pad_x, pad_y = margins = reflection_margins(inverse, size, coarse)
     half = torch.tensor([[-0.5, -0.5]], dtype=torch.float64)  # the first moment of f is at tap 5, not at 5.5
     two = torch.full([1], 2.0, dtype=torch.float64)
     to_input = translation(half) @ scaling(two, two) @ inverse
     to_input = to_input @ scaling(1 / two, 1 / two) @ translation(-half)  # both sides in subpixels
 
-    out_h, out_w = 2 * (h + 2 * REACH), 2 * (w + 2 * REACH)
-    to_unit = _scaling_of(2 / x.shape[3], 2 / x.shape[2])
+    out_w, out_h = warped_size(size)
+    to_unit = _scaling_of(2 / (2 * (size[0] + 2 * pad_x)), 2 / (2 * (size[1] + 2 * pad_y)))
     theta = (to_unit @ to_input @ _scaling_of(out_w / 2, out_h / 2))[:, :2]
-    grid = F.affine_grid(theta.to(images, non_blocking=True), [len(x), x.shape[1], out_h, out_w], align_corners=False)
+    return theta.float(), margins
+
+
+def warp(images: Tensor, theta: Tensor, margins: tuple[int, int], f: Tensor) -> Tensor:
+    """Images [N,C,H,W] seen through a plan from warp_plan, mirrored at their edges; f from SYM6.
+
+    Twice the resolution while sampling keeps bilinear interpolation from blurring. Beyond the mirror image there is 0.
+    """
+    pad_x, pad_y = margins
+    x = upsample2d(F.pad(images, [pad_x, pad_x, pad_y, pad_y], mode="reflect"), f)
+    out_w, out_h = warped_size((images.shape[3], images.shape[2]))
+    grid = F.affine_grid(theta.to(images.dtype), [len(x), x.shape[1], out_h, out_w], align_corners=False)
     x = grid_sample(x, grid)
     return downsample2d(x, f, padding=-2 * REACH, flip_filter=True)
 
 
-def reflection_margins(inverse: Tensor, size: tuple[int, int]) -> list[int]:
-    """[x, y] pixels that the warp of this batch looks at beyond the edges; at most size - 1.
+def warped_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) that images are sampled at: twice theirs, and what the second filter looks at beyond."""
+    return 2 * (size[0] + 2 * REACH), 2 * (size[1] + 2 * REACH)
 
-    Rounded up to eighths of the size, so that convolutions meet few shapes: cuDNN searches anew for each.
+
+def reflection_margins(inverse: Tensor, size: tuple[int, int], coarse: bool = False) -> tuple[int, int]:
+    """(x, y) pixels that the warp of this batch looks at beyond the edges; at most size - 1.
+
+    Rounded up to eighths of the size, so that convolutions meet few shapes: cuDNN searches anew for each. coarse: to
+    quarters, and the same fraction both ways, so that there are five. A margin may be larger than is looked at.
     """
-    margins = []
     x, y = ((n - 1) / 2 + REACH for n in size)  # with what the second filter looks at
     corners = torch.tensor([[sx * x, sy * y, 1] for sx in (-1, 1) for sy in (-1, 1)], dtype=torch.float64)
     places = (inverse @ corners.t())[:, :2]  # [N,2,4]
-    for i, n in enumerate(size):
-        beyond = places[:, i].abs().max().item() - (n - 1) / 2 + REACH
-        step = max(n // 8, 1)
-        margins.append(min(max(math.ceil(beyond / step) * step, 0), n - 1))
-    return margins
+    beyond = [most - (n - 1) / 2 + REACH for most, n in zip(places.abs().amax([0, 2]).tolist(), size, strict=True)]
+    steps = [max(n // (4 if coarse else 8), 1) for n in size]
+    counts = [max(math.ceil(pixels / step), 0) for pixels, step in zip(beyond, steps, strict=True)]
+    if coarse:
+        counts = [max(counts)] * 2
+    across, down = (min(count * step, n - 1) for count, step, n in zip(counts, steps, size, strict=True))
+    return across, down
 
 
 def _scaling_of(x: float, y: float) -> Tensor:

@@ -112,6 +112,8 @@ class TrainConfig:
     allow_tf32: bool = False
     benchmark: bool = True
     deterministic: bool = False
+    cuda_graphs: bool = False
+    gradient_checkpointing: bool = False
     workers: int = 2
     cache: str = "auto"
     metrics: tuple[str, ...] = ()
@@ -172,6 +174,7 @@ PRESETS = {  #                ref_gpus  kimg  batch  mbstd  channels     lr  gam
     "cifar":     Preset(            2, 100000,   64,    32,    32768, 0.0025, 0.01,  500,   0.05,       2),
 }
 CFG_NAMES = ("auto", *PRESETS)
+PRECISIONS = ("auto", "fp32", "tf32", "fp16", "bf16")  # as typed; settings have tf32 as fp32 with allow_tf32
 AUGPIPE_NAMES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 DIFFAUGMENT_NAMES = ("color", "translation", "cutout")
 TRACKER_NAMES = ("wandb", "mlflow")

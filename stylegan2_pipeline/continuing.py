@@ -14,9 +14,10 @@ from stylegan2_pipeline.training_state import states
 from torch_utils.errors import UserError
 
 # Options that change what is told and kept, how long or on what the run trains, but not what it computes (the number
-# of GPUs and the size of micro-batches to the rounding of sums).
+# of GPUs, the size of micro-batches and CUDA graphs to the rounding of sums).
 FREE = ("kimg", "snap", "tick", "save_minutes", "keep_last", "keep_every", "workers", "cache", "metrics", "best_metric",
-        "on_divergence", "max_rollbacks", "track", "nobench", "gpus", "batch_gpu", "data")
+        "on_divergence", "max_rollbacks", "track", "nobench", "cuda_graphs",
+        "gradient_checkpointing", "gpus", "batch_gpu", "data")
 # Options that decide which networks and data there are: with others nothing saved would fit.
 FIXED = ("cfg", "cbase", "cmax", "map_depth", "mbstd_group", "cond", "subset", "mirror", "freezed", "resume",
          "allow_partial")

@@ -106,14 +106,13 @@ def locate(trainer: Trainer, phase: Phase, real: Tensor, real_c: Tensor) -> str 
     try:
         with watching(trainer) as seen:
             for part in trainer._parts(phase, real, real_c):
-                for term in phase.terms(part):
+                for term in trainer.terms(phase, part):
                     if not term.loss.isfinite():
                         seen.append(f"the loss after all of G and D ({', '.join(term.stats)})")
                     if seen:
                         return seen[0]
     finally:
         trainer.cur_nimg += trainer.config.batch
-        trainer._batch_mean_length = None
         phase.network.requires_grad_(False)
     return None
 

@@ -14,7 +14,7 @@ def ema_beta(batch: int, cur_nimg: int, ema_kimg: float, rampup: float | None) -
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, net: nn.Module, beta: float) -> None:
-    """Parameters move towards net's by 1 - beta; buffers are copied."""
+    """Parameters move towards net's by 1 - beta; buffers are copied. Either is one launch for all of a type."""
     torch._foreach_lerp_(list(ema.parameters()), list(net.parameters()), 1 - beta)
-    for kept, new in zip(ema.buffers(), net.buffers(), strict=True):
-        kept.copy_(new)
+    if kept := list(ema.buffers()):
+        torch._foreach_copy_(kept, list(net.buffers()))

@@ -57,7 +57,9 @@ def data_config(dataset: ImageDataset, path: str, subset: int | None) -> DataCon
 
 def this_machine() -> Machine:
     cuda_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return Machine(cuda_devices, total_memory(), bf16=not cuda_devices or torch.cuda.is_bf16_supported())
+    bf16 = not cuda_devices or torch.cuda.is_bf16_supported()
+    tf32 = not cuda_devices or torch.cuda.get_device_capability() >= (8, 0)
+    return Machine(cuda_devices, total_memory(), bf16, tf32)
 
 
 def launch(outdir: str, typed: dict[str, Any], *, dry_run: bool = False, continue_run: str | None = None,

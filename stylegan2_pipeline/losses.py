@@ -1,11 +1,12 @@
-"""The losses of StyleGAN2-ADA, one function a phase: networks and a batch in, terms out.
+"""The losses of StyleGAN2-ADA: networks and a batch in, a term out.
 
-A term is a scalar to differentiate with its statistics. A phase may have several terms; differentiating each before
-the next is asked for keeps only one graph in memory. Nothing here calls backward or changes a network.
+A term is a scalar to differentiate with its statistics. A phase has one term, the discriminator's main phase two;
+differentiating the first before the second is computed keeps only one graph in memory. Nothing here calls backward,
+changes a network, draws, or looks at a number.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -43,12 +44,12 @@ class LeCam:
         return self.weight * (logits - anchor).square()
 
 
-def generator_main(G: Generator, D: Discriminator, augment: Augment, fake: Latents) -> Iterator[Term]:
+def generator_main(G: Generator, D: Discriminator, augment: Augment, fake: Latents) -> Term:
     """Non-saturating logistic loss (Goodfellow et al. 2014): softplus(-D(aug(G(z))))."""
     images, _ws, w = fake.to_images(G)
     logits = D(augment(images), fake.c)
     loss = softplus(-logits)
-    yield Term(loss.mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign(), "Loss/G/loss": loss}, w)
+    return Term(loss.mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign(), "Loss/G/loss": loss}, w)
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor, create_graph: bool = True) -> Tensor:
@@ -68,7 +69,7 @@ def generator_path_lengths(G: Generator, fake: Latents, noise: Tensor, create_gr
 
 
 def generator_path_length_penalty(G: Generator, fake: Latents, noise: Tensor, pl_weight: float, pl_decay: float,
-                                  pl_mean: Tensor, batch_mean: Tensor | None = None) -> Iterator[Term]:
+                                  pl_mean: Tensor, batch_mean: Tensor | None = None) -> Term:
     """Path length regularisation (StyleGAN2, eq. 4): pl_weight * (length - a)^2.
 
     a is the running mean of lengths with this batch in it, pl_mean the one before; batch_mean is the mean length of
@@ -82,35 +83,40 @@ def generator_path_length_penalty(G: Generator, fake: Latents, noise: Tensor, pl
     through_a = -2 * pl_decay * (batch_mean - a) * lengths
     loss = pl_weight * (penalty + through_a - through_a.detach())
     stats = {"Loss/pl_penalty": penalty, "Loss/pl_length": lengths, "Loss/G/reg": pl_weight * penalty}
-    yield Term(loss.mean(), stats, w)
+    return Term(loss.mean(), stats, w)
 
 
-def discriminator_main(G: Generator, D: Discriminator, augment_fake: Augment, augment_real: Augment, fake: Latents,
-                       real: Tensor, real_c: Tensor, lecam: LeCam | None = None) -> Iterator[Term]:
-    """softplus(D(aug(G(z)))), then softplus(-D(aug(real))); each with its half of the LeCam penalty, if any.
-
-    Loss/D/loss is without the penalty, so that runs with and without it compare; Loss/lecam is the penalty.
-    """
+def discriminator_fake(G: Generator, D: Discriminator, augment: Augment, fake: Latents,
+                       lecam: LeCam | None = None) -> Term:
+    """softplus(D(aug(G(z)))), with the LeCam penalty of generated images, if any."""
     with torch.no_grad():
         images, _ws, w = fake.to_images(G)
-    logits = D(augment_fake(images), fake.c)
-    loss_fake = softplus(logits)
-    held_fake = torch.zeros_like(logits) if lecam is None else lecam.penalty(logits, lecam.real)
-    yield Term((loss_fake + held_fake).mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign()}, w)
-    loss_fake, held_fake = loss_fake.detach(), held_fake.detach()
-    logits = D(augment_real(real), real_c)
-    loss_real = softplus(-logits)
-    held_real = torch.zeros_like(logits) if lecam is None else lecam.penalty(logits, lecam.fake)
-    stats = {"Loss/scores/real": logits, "Loss/signs/real": logits.sign(), "Loss/D/loss": loss_fake + loss_real}
+    logits = D(augment(images), fake.c)
+    loss = softplus(logits)
+    held = torch.zeros_like(logits) if lecam is None else lecam.penalty(logits, lecam.real)
+    return Term((loss + held).mean(), {"Loss/scores/fake": logits, "Loss/signs/fake": logits.sign()}, w)
+
+
+def discriminator_real(D: Discriminator, augment: Augment, real: Tensor, real_c: Tensor, scores_fake: Tensor,
+                       lecam: LeCam | None = None) -> Term:
+    """softplus(-D(aug(real))), with the LeCam penalty of real images, if any.
+
+    scores_fake [N,1]: what D said of generated images, for the statistics of the whole phase. Loss/D/loss is without
+    the penalty, so that runs with and without it compare; Loss/lecam is the penalty.
+    """
+    logits = D(augment(real), real_c)
+    loss = softplus(-logits)
+    held = torch.zeros_like(logits) if lecam is None else lecam.penalty(logits, lecam.fake)
+    stats = {"Loss/scores/real": logits, "Loss/signs/real": logits.sign(), "Loss/D/loss": softplus(scores_fake) + loss}
     if lecam is not None:
-        stats["Loss/lecam"] = held_fake + held_real
-    yield Term((loss_real + held_real).mean(), stats)
+        stats["Loss/lecam"] = lecam.penalty(scores_fake, lecam.real) + held
+    return Term((loss + held).mean(), stats)
 
 
-def discriminator_r1(D: Discriminator, augment: Augment, real: Tensor, real_c: Tensor, gamma: float) -> Iterator[Term]:
+def discriminator_r1(D: Discriminator, augment: Augment, real: Tensor, real_c: Tensor, gamma: float) -> Term:
     """R1 (Mescheder et al. 2018, eq. 9): gamma/2 |d D(aug(x)) / dx|^2 on real images x [N,C,H,W]."""
     real = real.detach().requires_grad_(True)
     logits = D(augment(real), real_c)
     gradient, = torch.autograd.grad(logits.sum(), real, create_graph=True)
     penalty = gradient.square().sum([1, 2, 3])
-    yield Term(gamma / 2 * penalty.mean(), {"Loss/r1_penalty": penalty, "Loss/D/reg": gamma / 2 * penalty})
+    return Term(gamma / 2 * penalty.mean(), {"Loss/r1_penalty": penalty, "Loss/D/reg": gamma / 2 * penalty})

@@ -20,10 +20,10 @@ from stylegan2_pipeline import config as cfg
 from stylegan2_pipeline.augment import AugmentPipe
 from stylegan2_pipeline.augment_draws import FIRST, NUM_DRAWS, Draws
 from stylegan2_pipeline.latents import Latents
-from stylegan2_pipeline.losses import Augment
 from stylegan2_pipeline.parts import Part
+from stylegan2_pipeline.phase_inputs import AnyPlan, Drawing, Networks, Now, make_pipe
 from stylegan2_pipeline.phases import Phase
-from stylegan2_pipeline.training_step import Trainer, make_pipe
+from stylegan2_pipeline.training_step import Trainer
 
 META = torch.device("meta")
 SIZES = (64, 128)  # micro-batches that the line is drawn through: so large that the floor is out of sight
@@ -88,30 +88,38 @@ class Estimate:
         return max((n for n in range(1, share + 1) if share % n == 0 and self.peak_bytes(n) <= usable), default=None)
 
 
+class Widest(Drawing):
+    """Draws without numbers: styles that are all mixed, images that are all augmented as far as they ever are."""
+
+    def latents(self, generators: list[torch.Generator], stream: str, part: Part) -> Latents:
+        n, G = part.count, self.nets.G
+        z = torch.empty([n, G.z_dim], device=META)
+        mixing = (z, torch.empty([n, G.num_ws], device=META)) if self.config.loss.style_mixing_prob > 0 else None
+        return Latents(z, torch.empty([n, self.config.data.label_dim], device=META), mixing,
+                       torch.empty([n, G.synthesis.noise_numel], device=META))
+
+    def path_length_inputs(self, part: Part) -> tuple[Latents, Tensor]:
+        return self.latents([], "Greg", part), empty_images(self.config.data, part.count)
+
+    def plan(self, generators: list[torch.Generator], now: Now) -> AnyPlan:
+        if not isinstance(self.nets.pipe, AugmentPipe):
+            return super().plan(generators, now)
+        p = 0.0 if self.config.augment.mode == "fixed" and self.config.augment.p == 0 else 1.0
+        return self.nets.pipe.plan(widest_draws(self.config.data, len(generators)), p, self.shape)
+
+
 class Imagined(Trainer):
     """A trainer without numbers, for images that are all augmented and styles that are all mixed, as some batch is."""
 
     def __init__(self, config: cfg.TrainConfig) -> None:
         with torch.random.fork_rng(devices=[]), META:
             super().__init__(config, torch.zeros(1, config.data.label_dim), META, tell=lambda text: None)
-        self.pipe = make_pipe(config.augment, torch.device("cpu"))  # what it draws decides sizes, and has numbers
-        self.pipe = None if self.pipe is None else self.pipe.to(META)
-        self.p = 0.0 if config.augment.mode == "fixed" and config.augment.p == 0 else 1.0
+        pipe = make_pipe(config.augment, torch.device("cpu"))  # what it draws decides sizes, and has numbers
+        self.nets = Networks(self.G, self.D, None if pipe is None else pipe.to(META))
+        self.drawing = self.drawn(config)
 
-    def _latents(self, generators: list[torch.Generator], stream: str, part: Part) -> Latents:
-        n, mixed = part.count, self.config.loss.style_mixing_prob > 0
-        z = torch.empty([2, n, self.G.z_dim], device=META)
-        return Latents(z[0], z[1], torch.full([n], 1 if mixed else self.G.num_ws),
-                       torch.empty([n, self.config.data.label_dim], device=META),
-                       torch.empty([n, self.G.synthesis.noise_numel], device=META))
-
-    def _path_length_inputs(self, part: Part) -> tuple[Latents, Tensor]:
-        return self._latents([], "Greg", part), empty_images(self.config.data, part.count)
-
-    def _augment(self, generators: list[torch.Generator]) -> Augment:
-        if not isinstance(self.pipe, AugmentPipe):
-            return super()._augment(generators)
-        return functools.partial(self.pipe, p=self.p, draws=widest_draws(self.config.data, len(generators)))
+    def drawn(self, config: cfg.TrainConfig) -> Drawing:
+        return Widest(config, self.nets, torch.zeros(1, config.data.label_dim), META)
 
     def static(self) -> Iterator[Tensor]:
         """Weights, buffers, and the gradient that the parts of a batch before this one have left."""
@@ -162,11 +170,13 @@ def widest_draws(data: cfg.DataConfig, n: int) -> Draws:
 def estimate(config: cfg.TrainConfig) -> Estimate:
     """Of one device in a run with these settings, whatever their micro-batch; takes about a second.
 
-    Not counted are what kernels take for themselves while they run, and CUDA's own needs (see Estimate.micro_batch).
+    Not counted are what kernels take for themselves while they run, what CUDA graphs keep between steps, and CUDA's own
+    needs (see Estimate.micro_batch).
     """
     data = cfg.DataConfig("", "", config.data.resolution, config.data.num_channels, 1, config.data.label_dim)
     fixed, per_sample, least = line(cfg.TrainConfig(data, config.networks, config.loss, augment=config.augment,
-                                                    precision=config.precision))
+                                                    precision=config.precision,
+                                                    gradient_checkpointing=config.gradient_checkpointing))
     share = config.batch // config.num_gpus
     here = share * (4 + 1) * image_numbers(data)  # the batch, as float32 and as it came
     here += config.data.num_images * image_numbers(data) if config.cache == "gpu" else 0

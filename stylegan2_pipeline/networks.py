@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stylegan2_pipeline.layers import (
     DEFAULT_FILTER,
@@ -44,9 +45,13 @@ def in_usual_layout(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """What blocks of both networks share: the precision and memory layout that they compute in."""
+    """What blocks of both networks share: the precision and memory layout that they compute in.
+
+    recompute: keep only what went in for the gradient, which computes the block again (arXiv 1604.06174).
+    """
 
     resample_filter: Tensor
+    recompute: bool = False
 
     def __init__(self, use_fp16: bool, half_dtype: str, architecture: str, resample_filter: Sequence[float]) -> None:
         super().__init__()
@@ -62,6 +67,13 @@ class Block(nn.Module):
         half = self.use_fp16 and not force_fp32 and not (on_cpu and self.half_dtype == torch.float16)
         x = x.to(self.half_dtype if half else torch.float32)
         return channels_last(x) if half else in_usual_layout(x)
+
+
+def through(block: Block, *args: Any, random: bool = False) -> Any:
+    """block(*args). What draws random numbers (random) is not computed again: it would draw others."""
+    if not block.recompute or random or not torch.is_grad_enabled():
+        return block(*args)
+    return checkpoint(block, *args, use_reentrant=False, preserve_rng_state=False)
 
 
 class SynthesisBlock(Block):
@@ -151,7 +163,8 @@ class SynthesisNetwork(nn.Module):
             pixels = block.num_conv * block.resolution**2
             block_ws = ws.narrow(1, w_index, block.num_conv + block.num_torgb)
             block_noise = None if noise is None else noise.narrow(1, noise_index, pixels)
-            x, img = block(x, img, block_ws, noise_mode, block_noise, force_fp32)
+            x, img = through(block, x, img, block_ws, noise_mode, block_noise, force_fp32,
+                             random=noise is None and noise_mode == "random")
             w_index += block.num_conv
             noise_index += pixels
         assert img is not None
@@ -279,11 +292,14 @@ class Discriminator(nn.Module):
         self.b4 = DiscriminatorEpilogue(channels(4), cmap_dim, 4, **common,
                                         **(epilogue_kwargs or {}))
 
+    def blocks(self) -> list[DiscriminatorBlock]:
+        return [self.get_submodule(f"b{res}") for res in self.block_resolutions]  # type: ignore[misc]
+
     def forward(self, img: Tensor, c: Tensor | None = None, force_fp32: bool = False) -> Tensor:
         x: Tensor | None = None
         picture: Tensor | None = img
-        for res in self.block_resolutions:
-            x, picture = self.get_submodule(f"b{res}")(x, picture, force_fp32)
+        for block in self.blocks():
+            x, picture = through(block, x, picture, force_fp32)
         cmap = None if self.mapping is None else self.mapping(None, c)
         assert x is not None
         return self.b4(x, picture, cmap)

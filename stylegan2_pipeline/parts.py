@@ -29,15 +29,23 @@ def group_order(count: int, group: int) -> list[int]:
     return [k * group + j for j in range(group) for k in range(count // group)]
 
 
+def in_group_order(tensor: Tensor, group: int) -> Tensor:
+    """A tensor [N,...] in that order; without an index, which would have to be brought to the device."""
+    if group_order(len(tensor), group) == list(range(len(tensor))):
+        return tensor
+    while len(tensor) % group:
+        group -= 1
+    return tensor.unflatten(0, (-1, group)).transpose(0, 1).flatten(0, 1)
+
+
 def cut(real: Tensor, real_c: Tensor, *, first: int, size: int, group: int, with_real: bool, count: int) -> list[Part]:
     """Parts of at most `size` of `count` samples, numbered from `first` on; real [n,C,H,W], its labels, n >= count."""
     parts = []
     for at in range(0, count, size):
-        order = [at + i for i in group_order(min(size, count - at), group)]
-        samples = [first + i for i in order]
-        whole = order == list(range(at, at + len(order)))
-        where = slice(at, at + len(order)) if whole else order
-        parts.append(Part(samples, real[where], real_c[where]) if with_real else Part(samples))
+        n = min(size, count - at)
+        samples = [first + at + i for i in group_order(n, group)]
+        some = (in_group_order(tensor[at:at + n], group) for tensor in (real, real_c)) if with_real else ()
+        parts.append(Part(samples, *some))
     return parts
 
 

@@ -1,14 +1,11 @@
 """What a step of training is made of: phases with their optimizers, and what a phase finds out."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from stylegan2_pipeline import config as cfg
-from stylegan2_pipeline.losses import Term
-from stylegan2_pipeline.parts import Part
 
 MEMORY_TEXTS = (  # of a CPU, of libraries, and of our operators, which torch's stable ABI leaves no type of error
     "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
@@ -17,14 +14,13 @@ MEMORY_TEXTS = (  # of a CPU, of libraries, and of our operators, which torch's 
 
 @dataclass(eq=False)
 class Phase:
-    """What is trained how often by which loss; weight multiplies the loss of a lazily evaluated phase."""
+    """What is trained how often; weight multiplies the loss of a lazily evaluated phase."""
 
     name: str
     network: nn.Module
     optimizer: torch.optim.Optimizer
     interval: int
     weight: float
-    terms: Callable[[Part], Iterator[Term]]
     params: list[nn.Parameter] = field(default_factory=list)
     without_gradient: frozenset[str] = frozenset()  # names of parameters that the loss does not depend on
 

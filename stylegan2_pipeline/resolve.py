@@ -37,11 +37,12 @@ PUBLIC_MAPPING_LAYERS = 8  # of all of them
 
 @dataclass(frozen=True)
 class Machine:
-    """What the run may use: CUDA devices in all; the memory in bytes, for a run on the CPU; bfloat16."""
+    """What the run may use: CUDA devices in all; the memory in bytes, for a run on the CPU; bfloat16; TF32 on CUDA."""
 
     cuda_devices: int
     memory: float
     bf16: bool = True
+    tf32: bool = True
 
 
 def notes(config: TrainConfig, given: dict[str, Any]) -> list[str]:
@@ -113,9 +114,10 @@ def resolve(options: dict[str, Any], data: DataConfig, machine: Machine) -> tupl
         cfg=cfg, batch=batch, batch_gpu=batch_gpu, num_gpus=gpus,
         ema_kimg=spec.ema_kimg, ema_rampup=None if "resume" in given else spec.ema_rampup,
         seed=given.get("seed", 0), device="cuda" if machine.cuda_devices else "cpu", precision=precision,
-        allow_tf32=given.get("allow_tf32", False),
+        allow_tf32=given.get("precision") == "tf32" or given.get("allow_tf32", False),
         benchmark=not (given.get("nobench") or given.get("deterministic")),
-        deterministic=given.get("deterministic", False),
+        deterministic=given.get("deterministic", False), cuda_graphs=pick_cuda_graphs(given, machine),
+        gradient_checkpointing=given.get("gradient_checkpointing", False),
         workers=given.get("workers", 2), cache=pick_cache(given, machine), metrics=pick_metrics(given, machine),
         best_metric=pick_best_metric(given, machine), on_divergence=given.get("on_divergence", "stop"),
         max_rollbacks=given.get("max_rollbacks", 3), track=pick_trackers(given),
@@ -140,7 +142,7 @@ def pick_cache(given: dict[str, Any], machine: Machine) -> str:
 
 
 def pick_precision(given: dict[str, Any], machine: Machine) -> str:
-    """fp16 on CUDA and fp32 on a CPU, unless told otherwise."""
+    """fp16 on CUDA and fp32 on a CPU, unless told otherwise; tf32 is fp32 with --allow-tf32=1."""
     if given.get("fp32") and given.get("precision", "fp32") != "fp32":
         raise UserError(f"--fp32=1 and --precision={given['precision']} contradict each other: give one of them.")
     precision = "fp32" if given.get("fp32") else given.get("precision", "auto")
@@ -149,9 +151,28 @@ def pick_precision(given: dict[str, Any], machine: Machine) -> str:
                         "bf16 where the processor has it (avx512_bf16 or amx_bf16 in /proc/cpuinfo).")
     if precision == "bf16" and not machine.bf16:
         raise UserError("--precision=bf16: this device has no bfloat16 arithmetic. Take --precision=auto.")
+    if precision == "tf32":
+        check_tf32(given, machine)
+        return "fp32"
     if precision == "auto":
         return "fp16" if machine.cuda_devices else "fp32"
     return precision
+
+
+def check_tf32(given: dict[str, Any], machine: Machine) -> None:
+    if given.get("allow_tf32") is False:
+        raise UserError("--precision=tf32 and --allow-tf32=0 contradict each other: give one of them.")
+    if not machine.cuda_devices:
+        raise UserError("--precision=tf32 needs a CUDA device, and there is none. On a CPU take --precision=fp32.")
+    if not machine.tf32:
+        raise UserError("--precision=tf32: this device has no TF32 arithmetic (NVIDIA GPUs have it from Ampere on). "
+                        "Take --precision=auto.")
+
+
+def pick_cuda_graphs(given: dict[str, Any], machine: Machine) -> bool:
+    if given.get("cuda_graphs") and not machine.cuda_devices:
+        raise UserError("--cuda-graphs=1 needs a CUDA device, and there is none. Leave it out.")
+    return given.get("cuda_graphs", False)
 
 
 def pick_batch_gpu(given: dict[str, Any], spec: Preset, batch: int, gpus: int, machine: Machine, channel_base: int,

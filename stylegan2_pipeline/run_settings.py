@@ -57,6 +57,8 @@ SETTINGS = {  # name -> (what it is, where our options hold it, where those of t
     "on_divergence":  ("On divergence",             "on_divergence",           ""),
     "allow_tf32":     ("TF32",                      "allow_tf32",              "allow_tf32"),
     "deterministic":  ("Deterministic",             "deterministic",           ""),
+    "cuda_graphs":    ("CUDA graphs",               "cuda_graphs",             ""),
+    "checkpointing":  ("Gradient checkpointing",    "gradient_checkpointing",  ""),
     "workers":        ("Data workers",              "workers",                 "data_loader_kwargs.num_workers"),
     "device_name":    ("Trained on",                "",                        ""),
     "hardware":       ("Hardware",                  "",                        ""),

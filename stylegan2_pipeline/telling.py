@@ -34,6 +34,16 @@ def describe_settings(config: TrainConfig) -> str:
             f"{optimizer.g_lr:g} and {optimizer.d_lr:g}, {augment.mode}{pipe}, {config.precision}, seed {config.seed}")
 
 
+def describe_precision(config: TrainConfig) -> str:
+    """What is computed in which type, and what --precision=auto is here and why."""
+    half = f"{config.precision} at the {config.networks.num_half_res} highest resolutions, float32 elsewhere"
+    what = "float32" if config.precision == "fp32" else half
+    what += ", with products in TF32" if config.allow_tf32 and config.device == "cuda" else ""
+    auto = "fp16 on a CUDA device, as published" if config.device == "cuda" else (
+        "fp32 on a CPU, where half precision is seldom faster")
+    return f"{what} (--precision=auto is {auto})"
+
+
 def describe_device(device: torch.device) -> str:
     ranks = f"{distributed.world_size()} x " if distributed.world_size() > 1 else ""
     if device.type == "cuda":

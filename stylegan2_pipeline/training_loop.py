@@ -60,6 +60,7 @@ class Run:
                                     mirror=data.mirror, seed=config.seed)
         log.print(f"Run:     {job.run_dir}")
         log.print(f"Options: {telling.describe_settings(config)}; all in training_options.json")
+        log.print(f"Numbers: {telling.describe_precision(config)}")
         log.print(f"Data:    {data.path}: {telling.describe_data(config)}")
         log.print(f"Images:  {cache_dataset(self.dataset, config.cache, device)}")
         log.print(f"Kernels: {native.summary(device.type)}")
@@ -199,8 +200,9 @@ class Run:
         # Here the error is gone, and with it the memory that its traceback held.
         least, self.trainer.batch_gpu = self.trainer.batch_gpu, self.config.batch_gpu  # for a larger memory
         self._save_alone()
-        raise UserError(f"The memory does not hold even {least} image(s) at once. Give smaller networks (--cbase, "
-                        f"--cmax), a smaller resolution, or --precision=fp16 on a GPU.")
+        raise UserError(f"The memory does not hold even {least} image(s) at once. Give "
+                        f"--gradient-checkpointing=1, smaller networks (--cbase, --cmax), a smaller resolution, or "
+                        f"--precision=fp16 on a GPU.")
 
     def _save_alone(self) -> None:
         """Before this process ends on an error: the others cannot be asked any more what they know."""

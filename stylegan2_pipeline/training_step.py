@@ -16,27 +16,19 @@ from torch import Tensor, nn
 from stylegan2_pipeline import config as cfg
 from stylegan2_pipeline import losses
 from stylegan2_pipeline.ada import AdaController
-from stylegan2_pipeline.augment import AUGPIPES, AugmentPipe
-from stylegan2_pipeline.diffaugment import DiffAugment
+from stylegan2_pipeline.bundles import mapped
 from stylegan2_pipeline.ema import ema_beta, update_ema
-from stylegan2_pipeline.latents import Latents, draw_latents
-from stylegan2_pipeline.losses import Augment, Term
+from stylegan2_pipeline.graphs import CudaRecorder, Graphs
+from stylegan2_pipeline.losses import Term
 from stylegan2_pipeline.networks import Discriminator, Generator
 from stylegan2_pipeline.parts import Part, cut, next_smaller
+from stylegan2_pipeline.phase_inputs import Drawing, Inputs, Networks, Now, make_pipe
 from stylegan2_pipeline.phases import Gathered, Phase, Trouble, is_out_of_memory, make_optimizer
 from stylegan2_pipeline.statistics import Collector
 from torch_utils import distributed
-from torch_utils.seeding import derive_seed, sample_generators
+from torch_utils.seeding import derive_seed
 
 Found = TypeVar("Found")
-
-
-def make_pipe(augment: cfg.AugmentConfig, device: torch.device) -> AugmentPipe | DiffAugment | None:
-    if augment.mode == "noaug":
-        return None
-    if augment.mode == "diffaugment":
-        return DiffAugment(augment.policy).to(device)
-    return AugmentPipe(AUGPIPES[augment.pipe]).to(device)
 
 
 def joined(tensors: list[Tensor]) -> Tensor:
@@ -58,15 +50,18 @@ class Trainer:
         """labels [M,c_dim] of the data set, from which generated samples take theirs; tell: for what must be said."""
         self.config = config
         self.device = device
-        self.labels = labels
         self.tell = tell
         self.network_kwargs = dict(zip("GD", cfg.network_kwargs(config), strict=True))
         torch.manual_seed(derive_seed(config.seed, "initial weights"))
         self.G = Generator(**self.network_kwargs["G"]).train().requires_grad_(False).to(device)
         self.D = Discriminator(**self.network_kwargs["D"]).train().requires_grad_(False).to(device)
         self.G_ema = copy.deepcopy(self.G).eval()
+        for block in (*self.G.synthesis.blocks(), *self.D.blocks()):
+            block.recompute = config.gradient_checkpointing
         augment = config.augment
-        self.pipe = make_pipe(augment, device)
+        self.nets = Networks(self.G, self.D, make_pipe(augment, device))
+        self.drawing = Drawing(config, self.nets, labels, device)
+        self.graphs = Graphs(CudaRecorder(), tell) if config.cuda_graphs and device.type == "cuda" else None
         self.ada = AdaController(augment.target, augment.interval, augment.kimg, augment.p)
         self.pl_mean = torch.zeros([], device=device)
         self.lecam = torch.zeros([2], device=device)  # running means of D's scores of real and of generated images
@@ -102,10 +97,10 @@ class Trainer:
     def _make_phases(self) -> list[Phase]:
         loss, G_opt, D_opt = self.config.loss, self.optimizers["G"], self.optimizers["D"]
         phases = [
-            Phase("Gmain", self.G, G_opt, 1,                   1,                   self._generator_main),
-            Phase("Greg",  self.G, G_opt, loss.g_reg_interval, loss.g_reg_interval, self._generator_reg),
-            Phase("Dmain", self.D, D_opt, 1,                   1,                   self._discriminator_main),
-            Phase("Dreg",  self.D, D_opt, loss.d_reg_interval, loss.d_reg_interval, self._discriminator_reg),
+            Phase("Gmain", self.G, G_opt, 1,                   1),
+            Phase("Greg",  self.G, G_opt, loss.g_reg_interval, loss.g_reg_interval),
+            Phase("Dmain", self.D, D_opt, 1,                   1),
+            Phase("Dreg",  self.D, D_opt, loss.d_reg_interval, loss.d_reg_interval),
         ]
         on = {"Greg": loss.pl_weight and loss.g_reg_interval, "Dreg": loss.r1_gamma and loss.d_reg_interval}
         phases = [phase for phase in phases if on.get(phase.name, True)]
@@ -183,12 +178,18 @@ class Trainer:
                 return work(parts())
             except RuntimeError as error:
                 smaller = next_smaller(self.batch_gpu, share, self.config.networks.mbstd_group)
-                if not is_out_of_memory(error) or smaller is None:
+                dropped = is_out_of_memory(error) and self.graphs is not None and self.graphs.drop()
+                if not is_out_of_memory(error) or (smaller is None and not dropped):
                     raise
             for net in self.networks.values():
                 net.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            if dropped or smaller is None:
+                self.graphs = None
+                self.tell(f"The memory does not hold {self.batch_gpu} images at once and the CUDA graphs besides: "
+                          f"going on without graphs (--cuda-graphs=0 starts so).")
+                continue
             group = self.config.networks.mbstd_group
             same = "gradients add up to the same batch" if smaller % group == 0 else (
                 f"minibatch deviation groups are no longer of {group}: D sees less of the variety of a batch")
@@ -205,13 +206,42 @@ class Trainer:
                          torch.ones([], dtype=torch.bool, device=self.device))
         for part in parts:
             share = part.count / total
-            for term in phase.terms(part):
-                (term.loss * (phase.weight * share)).backward()
-                found.finite &= term.loss.detach().isfinite()
-                found.stats.append({name: value.detach() for name, value in term.stats.items()})
+            for term in self.terms(phase, part, phase.weight * share):
+                found.finite &= term.loss.isfinite()
+                found.stats.append(term.stats)
                 if term.w is not None:
-                    found.w_mean += term.w.detach().mean(0) * share
+                    found.w_mean += term.w.mean(0) * share
         return found
+
+    def terms(self, phase: Phase, part: Part, weight: float | None = None) -> Iterator[Term]:
+        """Of the loss of a part, detached; their gradients times `weight`, if that is given, are added to .grad."""
+        now = Now(self.ada.p, self.pl_mean, self._batch_mean_length, self.lecam)
+        stats: dict[str, Tensor] = {}
+        for inputs in self.drawing.inputs(phase.name, part, now, stats):
+            term = self._compute(phase, inputs, weight)
+            if phase.name == "Greg" and weight is not None and self._batch_mean_length is None:
+                self._batch_mean_length = term.stats["Loss/pl_length"].mean()
+            stats |= term.stats
+            yield term
+
+    def _compute(self, phase: Phase, inputs: Inputs, weight: float | None) -> Term:
+        def without_graph() -> Term:
+            term = inputs.term(self.nets)
+            if weight is not None:
+                (term.loss * weight).backward()
+            return mapped(term, Tensor.detach)
+
+        if self.graphs is None or weight is None:
+            return without_graph()
+        return self.graphs.differentiate(self.nets, phase.params, inputs, weight, without_graph)
+
+    def _path_lengths(self, parts: list[Part]) -> Tensor:
+        """Of all samples; found ahead when there are several parts, because each one's penalty needs their mean."""
+        lengths = []
+        for part in parts:
+            fake, noise = self.drawing.path_length_inputs(part)
+            lengths.append(losses.generator_path_lengths(self.G, fake, noise, create_graph=False)[0].detach())
+        return torch.cat(lengths)
 
     def _parts(self, phase: Phase, real: Tensor, real_c: Tensor) -> list[Part]:
         count, size = len(real), self.batch_gpu
@@ -256,67 +286,3 @@ class Trainer:
             signs = stats["Loss/signs/real"].detach()
             self._signs[0] += signs.sum()
             self._signs[1] += signs.numel()
-
-    # What each phase draws and computes for a part.
-
-    def _generators(self, stream: str, part: Part) -> list[torch.Generator]:
-        return sample_generators(self.config.seed, stream, part.samples)
-
-    def _device_generators(self, stream: str, part: Part) -> list[torch.Generator]:
-        """For what is too large to be drawn on the CPU."""
-        return sample_generators(self.config.seed, stream, part.samples, str(self.device))
-
-    def _latents(self, generators: list[torch.Generator], stream: str, part: Part) -> Latents:
-        return draw_latents(generators, self._device_generators(f"{stream} noise", part), self.G, self.labels,
-                            self.config.loss.style_mixing_prob, self.device)
-
-    def _augment(self, generators: list[torch.Generator]) -> Augment:
-        if self.pipe is None:
-            return lambda images: images
-        shape = [self.config.data.num_channels, self.config.data.resolution, self.config.data.resolution]
-        return functools.partial(self.pipe, p=self.ada.p, draws=self.pipe.draw(generators, shape))
-
-    def _generator_main(self, part: Part) -> Iterator[Term]:
-        generators = self._generators("Gmain", part)
-        fake = self._latents(generators, "Gmain", part)
-        return losses.generator_main(self.G, self.D, self._augment(generators), fake)
-
-    def _path_length_inputs(self, part: Part) -> tuple[Latents, Tensor]:
-        generators = self._generators("Greg", part)
-        fake = self._latents(generators, "Greg", part)
-        shape = [self.config.data.num_channels, self.config.data.resolution, self.config.data.resolution]
-        noise = torch.stack([torch.randn(shape, generator=g, device=self.device)
-                             for g in self._device_generators("Greg image noise", part)])
-        return fake, noise
-
-    def _path_lengths(self, parts: list[Part]) -> Tensor:
-        """Of all samples; found ahead when there are several parts, because each one's penalty needs their mean."""
-        lengths = []
-        for part in parts:
-            fake, noise = self._path_length_inputs(part)
-            lengths.append(losses.generator_path_lengths(self.G, fake, noise, create_graph=False)[0].detach())
-        return torch.cat(lengths)
-
-    def _generator_reg(self, part: Part) -> Iterator[Term]:
-        fake, noise = self._path_length_inputs(part)
-        loss = self.config.loss
-        for term in losses.generator_path_length_penalty(self.G, fake, noise, loss.pl_weight, loss.pl_decay,
-                                                         self.pl_mean, self._batch_mean_length):
-            if self._batch_mean_length is None:
-                self._batch_mean_length = term.stats["Loss/pl_length"].detach().mean()
-            yield term
-
-    def _discriminator_main(self, part: Part) -> Iterator[Term]:
-        assert part.real is not None and part.real_c is not None
-        generators = self._generators("Dmain", part)
-        fake = self._latents(generators, "Dmain", part)
-        augment_real = self._augment(self._generators("Dmain real", part))
-        weight = self.config.loss.lecam_weight
-        lecam = losses.LeCam(weight, self.lecam[0], self.lecam[1]) if weight else None
-        return losses.discriminator_main(self.G, self.D, self._augment(generators), augment_real, fake, part.real,
-                                         part.real_c, lecam)
-
-    def _discriminator_reg(self, part: Part) -> Iterator[Term]:
-        assert part.real is not None and part.real_c is not None
-        augment = self._augment(self._generators("Dreg", part))
-        return losses.discriminator_r1(self.D, augment, part.real, part.real_c, self.config.loss.r1_gamma)

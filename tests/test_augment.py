@@ -12,7 +12,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from stylegan2_pipeline.augment import AUGPIPES, GROUPS, OPERATIONS, STEPS_OF, AugmentPipe
 from stylegan2_pipeline.augment_color import octave_bands, reflect_pad
 from stylegan2_pipeline.augment_draws import FIRST, NUM_DRAWS, STEPS, Draws, Parameters
-from stylegan2_pipeline.augment_geometry import reflection_margins, rotation, scaling, warp
+from stylegan2_pipeline.augment_geometry import reflection_margins, rotation, scaling, warp, warp_plan
+from stylegan2_pipeline.bundles import outline
 
 GOLDEN = Golden("augment")
 CASES = [key.split("/")[1:] for key in GOLDEN.arrays.files if key.startswith("out/")]
@@ -160,7 +161,7 @@ def test_warp_samples_where_the_matrix_says():
     images = torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)])[None]
     inverse = rotation(torch.tensor([0.5]).double()) @ scaling(*torch.tensor([[0.6], [0.5]]).double())
     filt = AugmentPipe({}).warp_filter
-    out = warp(images, inverse, filt)[0]
+    out = warp(images, *warp_plan(inverse, (size, size)), filt)[0]
     place = torch.stack(torch.meshgrid(ramp, ramp, indexing="xy")).flatten(1)
     expected = (inverse[0, :2, :2] @ place).unflatten(1, (size, size))
     inner = slice(8, -8)
@@ -171,12 +172,12 @@ def test_warp_samples_where_the_matrix_says():
 def test_margins_are_enough_and_go_in_eighths_of_the_size():
     """The second filter looks at 6 pixels; shifts add up to it; a mirror image has no more than size - 1."""
     identity = torch.eye(3, dtype=torch.float64)[None]
-    assert reflection_margins(identity, (64, 64)) == [8, 8]
+    assert reflection_margins(identity, (64, 64)) == (8, 8)
     shift = identity.clone()
     shift[0, :2, 2] = torch.tensor([10.0, -5.5])
-    assert reflection_margins(torch.cat([identity, shift]), (64, 64)) == [16, 16]
-    assert reflection_margins(shift, (256, 64)) == [32, 16]
-    assert reflection_margins(shift, (8, 8)) == [7, 7]
+    assert reflection_margins(torch.cat([identity, shift]), (64, 64)) == (16, 16)
+    assert reflection_margins(shift, (256, 64)) == (32, 16)
+    assert reflection_margins(shift, (8, 8)) == (7, 7)
 
 
 def test_batchmates_do_not_matter():
@@ -261,3 +262,27 @@ def test_names():
     assert list(AUGPIPES["bgcfnc"]) == OPERATIONS
     with pytest.raises(AssertionError, match="unknown"):
         AugmentPipe({"zoom": 1})
+
+
+# Plans: what the host decides, and what the device computes from it.
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_larger_margin_changes_nothing(channels):
+    """So it may be rounded up as one likes: the warp does not look there."""
+    images = smooth_images()[:, :channels]
+    pipe = AugmentPipe(AUGPIPES["bgc"])
+    for seed in range(6):
+        draws = pipe.draw(generators([seed, seed + 50]))
+        fine, coarse = (pipe.plan(draws, 0.5, images.shape[1:], coarse=coarse) for coarse in (False, True))
+        if fine.warp:
+            assert coarse.warp[1][0] == coarse.warp[1][1] >= max(fine.warp[1])
+        torch.testing.assert_close(pipe.apply_plan(images, coarse), pipe.apply_plan(images, fine), rtol=0, atol=2e-4)
+
+
+def test_coarse_plans_have_few_outlines():
+    pipe = AugmentPipe(AUGPIPES["bgcfnc"])
+    plans = [pipe.plan(pipe.draw(generators(range(8 * k, 8 * k + 8)), [3, 64, 64]), 0.7, [3, 64, 64], coarse=True)
+             for k in range(60)]
+    assert {plan.warp[1] for plan in plans} <= {(16, 16), (32, 32), (48, 48), (63, 63)}
+    assert len(set(map(outline, plans))) <= 4

@@ -6,7 +6,7 @@ from golden_data import Golden, relative_error
 
 from stylegan2_pipeline import losses
 from stylegan2_pipeline.ema import ema_beta, update_ema
-from stylegan2_pipeline.latents import Latents
+from stylegan2_pipeline.latents import Latents, mixing
 from stylegan2_pipeline.networks import Discriminator, Generator
 
 
@@ -28,22 +28,28 @@ def networks(golden):
 
 
 def unmixed(z, G, noise=None):
-    return Latents(z, z, torch.full([len(z)], G.num_ws), torch.zeros([len(z), 0]), noise)
+    return Latents(z, torch.zeros([len(z), 0]), None, noise)
+
+
+def main_terms(G, D, fake, real, c, lecam=None):
+    """Of the discriminator's main phase."""
+    first = losses.discriminator_fake(G, D, identity, fake, lecam)
+    return [first, losses.discriminator_real(D, identity, real, c, first.stats["Loss/scores/fake"].detach(), lecam)]
 
 
 def phase_terms(name, golden, G, D):
     loss = golden.meta["loss"]
     fake, real, c = unmixed(golden["in/z"], G), golden["in/real"], torch.zeros([len(golden["in/real"]), 0])
     if name == "Gmain":
-        return losses.generator_main(G, D, identity, fake)
+        return [losses.generator_main(G, D, identity, fake)]
     if name == "Dmain":
-        return losses.discriminator_main(G, D, identity, identity, fake, real, c)
+        return main_terms(G, D, fake, real, c)
     if name == "Dreg":
-        return losses.discriminator_r1(D, identity, real, c, loss["r1_gamma"])
+        return [losses.discriminator_r1(D, identity, real, c, loss["r1_gamma"])]
 
     half = unmixed(golden["in/z"][:len(fake.z) // loss["pl_batch_shrink"]], G)
-    return losses.generator_path_length_penalty(G, half, golden["in/pl_noise"], loss["pl_weight"], loss["pl_decay"],
-                                                torch.tensor(loss["pl_mean_before"]))
+    return [losses.generator_path_length_penalty(G, half, golden["in/pl_noise"], loss["pl_weight"], loss["pl_decay"],
+                                                 torch.tensor(loss["pl_mean_before"]))]
 
 
 @pytest.mark.parametrize("name", ["Gmain", "Greg", "Dmain", "Dreg"])
@@ -78,7 +84,7 @@ def test_r1_of_a_linear_discriminator_is_its_squared_norm():
         def forward(self, img, c):
             return img.flatten(1) @ weight[:, None]
 
-    term, = losses.discriminator_r1(Linear(), identity, torch.randn(3, 3, 2, 2), torch.zeros(3, 0), gamma=10.0)
+    term = losses.discriminator_r1(Linear(), identity, torch.randn(3, 3, 2, 2), torch.zeros(3, 0), gamma=10.0)
     assert torch.allclose(term.loss, 5 * weight.square().sum(), rtol=1e-5)
 
 
@@ -86,11 +92,11 @@ def test_style_mixing_takes_layers_from_the_cut():
     G = Generator(8, 0, 8, 16, 3, {"num_layers": 2}, {"channel_base": 64, "channel_max": 8})
     z, z_mix = torch.randn(2, 3, 8)
     cut = torch.tensor([2, G.num_ws, 1])
-    ws, w = Latents(z, z_mix, cut, torch.zeros(3, 0), None).to_ws(G)
+    ws, w = Latents(z, torch.zeros(3, 0), mixing(z_mix, cut, G.num_ws)).to_ws(G)
     first, second = G.mapping(z, None), G.mapping(z_mix, None)
     for n, k in enumerate(cut):
         assert torch.equal(ws[n, :k], first[n, :k]) and torch.equal(ws[n, k:], second[n, k:])
-    assert torch.equal(w, first[:, 0])
+    assert torch.equal(w, first[:, 0]) and mixing(z_mix, torch.full([3], G.num_ws), G.num_ws) is None
 
 
 def test_ema_ramps_up_and_copies_buffers():
@@ -101,7 +107,12 @@ def test_ema_ramps_up_and_copies_buffers():
     b.weight.data.fill_(3.0)
     b.running_mean.fill_(7.0)
     update_ema(a, b, beta=0.75)
+    b.num_batches_tracked.fill_(5)
+    update_ema(a, b, beta=1.0)
     assert torch.allclose(a.weight, torch.full([2], 1.5)) and torch.equal(a.running_mean, b.running_mean)
+    assert a.num_batches_tracked == 5
+    plain = torch.nn.Linear(2, 2)  # without any buffer
+    update_ema(plain, torch.nn.Linear(2, 2), beta=0.0)
 
 
 class Scaled(torch.nn.Module):
@@ -123,7 +134,7 @@ def test_lecam_holds_each_kind_of_score_to_the_anchor_of_the_other():
     found = []
     for option in (None, lecam):
         D = Scaled(2.0)
-        terms = list(losses.discriminator_main(G, D, identity, identity, unmixed(z, G, noise), real, none, option))
+        terms = main_terms(G, D, unmixed(z, G, noise), real, none, option)
         gradients = [torch.autograd.grad(term.loss, D.scale)[0] for term in terms]
         found.append((terms, gradients))
     (plain, plain_gradients), (held, held_gradients) = found

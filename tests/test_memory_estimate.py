@@ -89,6 +89,11 @@ def test_other_devices_do_not_count():
     assert tracker.bytes == tracker.peak == kept.nbytes
 
 
+def test_blocks_that_are_computed_again_take_less():
+    plain, again = (estimate(small_config(gradient_checkpointing=on)) for on in (False, True))
+    assert again.bytes_per_sample < 0.95 * plain.bytes_per_sample and again.fixed_bytes <= 1.1 * plain.fixed_bytes
+
+
 # The line.
 
 @pytest.mark.parametrize(("mode", "n"), [("ada", 1), ("ada", 2), ("ada", 24), ("diffaugment", 8), ("noaug", 100)])

@@ -6,6 +6,7 @@ from metrics.names import PANEL
 from stylegan2_pipeline.config import DataConfig, estimated_micro_batch, network_kwargs
 from stylegan2_pipeline.resolve import Machine, notes, resolve
 from stylegan2_pipeline.run_folder import make_run_folder
+from stylegan2_pipeline.telling import describe_precision
 from torch_utils.errors import UserError
 
 GPU = Machine(cuda_devices=1, memory=16e9)
@@ -128,6 +129,38 @@ def test_more_errors():
         settle(Machine(0, 8e9), precision="fp16")
     with pytest.raises(UserError, match=r"--precision=bf16: this device has no bfloat16"):
         settle(Machine(1, 8e9, bf16=False), precision="bf16")
+
+
+def test_tf32_is_float32_with_a_shorter_product():
+    config, name = settle(precision="tf32")
+    assert (config.precision, config.allow_tf32) == ("fp32", True) and name.endswith("tf32")
+    assert settle(precision="tf32", allow_tf32=True)[0] == config
+    assert settle(precision="fp32", allow_tf32=True)[0] == config and not settle(precision="fp32")[0].allow_tf32
+    for machine, given, message in (
+            (Machine(0, 8e9), {}, "--precision=tf32 needs a CUDA device.*--precision=fp32"),
+            (Machine(1, 8e9, tf32=False), {}, "--precision=tf32: this device has no TF32.*--precision=auto"),
+            (GPU, {"allow_tf32": False}, "--precision=tf32 and --allow-tf32=0 contradict"),
+            (GPU, {"fp32": True}, "--fp32=1 and --precision=tf32 contradict")):
+        with pytest.raises(UserError, match=message):
+            settle(machine, precision="tf32", **given)
+
+
+@pytest.mark.parametrize(("machine", "given", "said"), [
+    (GPU, {}, "fp16 at the 4 highest resolutions, float32 elsewhere (--precision=auto is fp16 on a CUDA device, as "
+              "published)"),
+    (GPU, {"precision": "tf32"}, "float32, with products in TF32 (--precision=auto is fp16 on a CUDA device, "),
+    (Machine(0, 8e9), {}, "float32 (--precision=auto is fp32 on a CPU, where"),
+    (Machine(0, 8e9), {"precision": "bf16"}, "bf16 at the 4 highest resolutions, float32 elsewhere (--precision=auto "
+                                             "is fp32 on a CPU")])
+def test_the_log_says_what_auto_is_and_why(machine, given, said):
+    assert describe_precision(settle(machine, **given)[0]).startswith(said)
+
+
+def test_cuda_graphs_are_asked_for_and_need_a_gpu():
+    assert not settle()[0].cuda_graphs and settle(cuda_graphs=True)[0].cuda_graphs
+    with pytest.raises(UserError, match=r"--cuda-graphs=1 needs a CUDA device.*Leave it out"):
+        settle(Machine(0, 8e9), cuda_graphs=True)
+    assert not settle(Machine(0, 8e9), cuda_graphs=False)[0].cuda_graphs
 
 
 def test_run_folders_count_up(tmp_path):

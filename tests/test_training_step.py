@@ -14,6 +14,8 @@ from stylegan2_pipeline.config import (
     OptimizerConfig,
     TrainConfig,
 )
+from stylegan2_pipeline.memory_estimate import MemoryTracker
+from stylegan2_pipeline.phase_inputs import Drawing
 from stylegan2_pipeline.phases import make_optimizer
 from stylegan2_pipeline.training_step import Trainer
 
@@ -65,6 +67,35 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(name):
         assert relative_error(four[key], one[key]) < 1e-5 or (four[key] - one[key]).abs().max() < 1e-7, key
     for a, b in zip(state_one, state_four, strict=True):
         assert torch.allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["Gmain", "Greg", "Dmain", "Dreg"])
+def test_blocks_computed_again_give_the_gradient_to_the_bit(name, precision):
+    """Second derivatives, synthesis noise and half precision included; and less is kept for it."""
+    found, peaks = [], []
+    for again in (False, True):
+        config = tiny_config(gradient_checkpointing=again, precision=precision, augment=AugmentConfig("noaug"))
+        trainer = trainer_of(config)
+        phase = next(phase for phase in trainer.phases if phase.name == name)
+        with MemoryTracker("cpu") as tracker:
+            found.append(gradients(trainer, phase, *batch(config)))
+        peaks.append(tracker.peak)
+    kept, computed = found
+    assert kept.keys() == computed.keys() and all(torch.equal(kept[key], computed[key]) for key in kept)
+    assert peaks[1] < 0.97 * peaks[0]
+
+
+def test_what_draws_noise_of_its_own_is_not_computed_again():
+    trainer = trainer_of(tiny_config(gradient_checkpointing=True))
+    G = trainer.G.requires_grad_(True)
+    assert all(block.recompute for block in G.synthesis.blocks()) and not trainer.G_ema.synthesis.b4.recompute
+    calls = []
+    G.synthesis.b8.register_forward_pre_hook(lambda *_: calls.append(0))
+    for noise, count in ((None, 1), (torch.zeros(2, G.synthesis.noise_numel), 2)):
+        calls.clear()
+        G(torch.randn(2, 16), torch.zeros(2, 0), noise=noise).sum().backward()
+        assert len(calls) == count
 
 
 def test_two_trainings_with_one_seed_are_identical():
@@ -143,8 +174,8 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(index, monkeyp
     if phase.network is trainer.D:
         real[3, 0, 5, 5] = float("nan")
     else:
-        draw = Trainer._latents
-        monkeypatch.setattr(Trainer, "_latents", lambda *args: spoiled(draw(*args)))
+        draw = Drawing.latents
+        monkeypatch.setattr(Drawing, "latents", lambda *args: spoiled(draw(*args)))
     before = [t.clone() for t in everything(trainer)]
     trainer.run_phase(phase, real, c)
     assert all(map(torch.equal, before, everything(trainer)))
@@ -168,5 +199,6 @@ def test_conditional_training_draws_labels_of_the_data():
     from stylegan2_pipeline.parts import Part
 
     part = Part(list(range(64)))
-    fake = trainer._latents(trainer._generators("Gmain", part), "Gmain", part)
+    drawing = trainer.drawing
+    fake = drawing.latents(drawing._generators("Gmain", part), "Gmain", part)
     assert set(fake.c.argmax(1).tolist()) == {0, 1, 2} and torch.equal(fake.c.sum(1), torch.ones(64))

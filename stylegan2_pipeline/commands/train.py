@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from stylegan2_pipeline.commands.numbers import FiniteRange, IntOrAuto
-from stylegan2_pipeline.config import AUGPIPE_NAMES, CFG_NAMES
+from stylegan2_pipeline.config import AUGPIPE_NAMES, CFG_NAMES, PRECISIONS
 
 POSITIVE_INT = click.IntRange(min=1)
 POSITIVE = FiniteRange(min=0, min_open=True)
@@ -70,10 +70,14 @@ PROBABILITY = FiniteRange(0, 1)
 @click.option("--allow-partial", is_flag=True, help="Accept --resume weights that fit only in part.")
 @click.option("--freezed", type=click.IntRange(min=0), help="Freeze the first N layers of D.  [default: 0]")
 # Speed.
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto",
-              help="Of the four highest resolutions; auto: fp16 on CUDA, fp32 on a CPU.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto",
+              help="Of the four highest resolutions; auto: fp16 on CUDA, fp32 on a CPU; tf32: fp32, --allow-tf32=1.")
 @click.option("--fp32", type=bool, default=False, metavar="BOOL", help="The same as --precision=fp32.")
 @click.option("--allow-tf32", type=bool, default=False, metavar="BOOL", help="TF32 for float32 layers.")
+@click.option("--cuda-graphs", type=bool, default=False, metavar="BOOL",
+              help="Launch the kernels of each loss at once; the same but for rounding, and more memory.")
+@click.option("--gradient-checkpointing", type=bool, default=False, metavar="BOOL",
+              help="Keep less for gradients and compute blocks again: less memory, slower; see --dry-run.")
 @click.option("--nobench", type=bool, default=False, metavar="BOOL", help="Leave cuDNN benchmarking off.")
 @click.option("--deterministic", type=bool, default=False, metavar="BOOL", help="The same bits in every run on a GPU.")
 @click.option("--nhwc", type=bool, default=True, metavar="BOOL", help="Accepted; the layout is chosen by device.")

@@ -41,14 +41,14 @@ def _spread(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
 def spread_in_order(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
     """The same by torch's index_add_, which can be told to add in a fixed order on a GPU, as torch's own cannot."""
     n, c, (height, width) = dy.shape[0], dy.shape[1], size
-    scale = torch.tensor([width, height], dtype=grid.dtype, device=grid.device)
+    scale = torch.stack([torch.full([], n, dtype=grid.dtype, device=grid.device) for n in (width, height)])
     place = ((grid + 1) * scale - 1) / 2  # [NHW2] in pixels, 0 being the centre of the first
     corner = place.floor()
     values = dy.permute(0, 2, 3, 1)  # [NHWC]
     dx = dy.new_zeros([n * height * width, c])
     first = torch.arange(n, device=dy.device)[:, None, None] * (height * width)
     for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        at = corner + torch.tensor([right, below], dtype=grid.dtype, device=grid.device)
+        at = torch.stack([corner[..., 0] + right, corner[..., 1] + below], 3)
         share = (1 - (place - at).abs()).prod(3)
         inside = ((at >= 0) & (at < scale)).all(3)
         x, y = at.long().clamp_min(0).unbind(3)
