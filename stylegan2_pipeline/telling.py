@@ -40,7 +40,7 @@ def describe_precision(config: TrainConfig) -> str:
     what = "float32" if config.precision == "fp32" else half
     what += ", with products in TF32" if config.allow_tf32 and config.device == "cuda" else ""
     auto = "fp16 on a CUDA device, as published" if config.device == "cuda" else (
-        "fp32 on a CPU, where half precision is seldom faster")
+        "fp32 on a CPU; bf16 is up to 1.3 times as fast where the processor has it")
     return f"{what} (--precision=auto is {auto})"
 
 

@@ -149,7 +149,7 @@ def test_tf32_is_float32_with_a_shorter_product():
     (GPU, {}, "fp16 at the 4 highest resolutions, float32 elsewhere (--precision=auto is fp16 on a CUDA device, as "
               "published)"),
     (GPU, {"precision": "tf32"}, "float32, with products in TF32 (--precision=auto is fp16 on a CUDA device, "),
-    (Machine(0, 8e9), {}, "float32 (--precision=auto is fp32 on a CPU, where"),
+    (Machine(0, 8e9), {}, "float32 (--precision=auto is fp32 on a CPU; bf16"),
     (Machine(0, 8e9), {"precision": "bf16"}, "bf16 at the 4 highest resolutions, float32 elsewhere (--precision=auto "
                                              "is fp32 on a CPU")])
 def test_the_log_says_what_auto_is_and_why(machine, given, said):
