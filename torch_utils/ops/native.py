@@ -304,7 +304,8 @@ def _capturing(device: str) -> bool:
 
 def no_autocast(device: str) -> contextlib.AbstractContextManager:
     """A registered operator keeps its types, so that what a reference is made of must not be cast."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
+    cast = device in NAMES and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if cast else contextlib.nullcontext()
 
 
 def _call_all(function: str) -> None:
