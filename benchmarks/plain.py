@@ -56,7 +56,7 @@ def synthesis_act_grad(
 
 def winograd(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
     padding = 1 if stride == 1 else 0
-    return F.conv_transpose2d(x, w, padding=padding) if transpose else F.conv2d(x, w, stride=stride, padding=padding)
+    return (F.conv_transpose2d if transpose else F.conv2d)(x, w, stride=stride, padding=padding)
 
 
 def winograd_weight_grad(dy: Tensor, x: Tensor, stride: int) -> Tensor:
