@@ -66,6 +66,7 @@ def test_sampling():
     assert "| times plain |" in sample.table(rows)
 
 
+@pytest.mark.slow
 def test_the_public_code(tmp_path):
     """Its packages are the checkout's, though ours have the same names."""
     write_checkout(tmp_path)
