@@ -256,7 +256,7 @@ def test_two_and_four_ranks_train_like_one(noise, tmp_path, monkeypatch):
         for net in ("G", "D", "G_ema"):
             a, b = getattr(expected, net).state_dict(), getattr(snapshot, net).state_dict()
             for key in a:  # rtol for the mapping network, whose weights are stored 100 times as large as they act
-                torch.testing.assert_close(a[key], b[key], atol=1e-5, rtol=1e-5, msg=lambda text, key=key: key + text)
+                torch.testing.assert_close(a[key], b[key], atol=2e-6, rtol=1e-5, msg=lambda text, key=key: key + text)
         assert results(other)[-1]["num_gpus"] == n
         assert results(other)[-1]["results"] == pytest.approx(results(one)[-1]["results"], rel=1e-3)
         assert (other / "reals.png").read_bytes() == (one / "reals.png").read_bytes()
