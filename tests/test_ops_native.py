@@ -19,7 +19,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # of the largest value: native kernels round the short types once, at the end
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8}
 SOURCES = {"bias_act", "bias_act_grad", "upfirdn2d", "synthesis_act", "synthesis_act_grad"}
-ON_CPU = SOURCES | {"winograd", "winograd_weight_grad"}  # tested in test_ops_conv2d.py
+ON_CPU = SOURCES | {"winograd", "winograd_weight_grad", "energy"}  # tested in test_ops_conv2d.py, test_ops_energy.py
 
 
 @pytest.fixture(params=KINDS)

@@ -1,11 +1,10 @@
 """Modulated convolution with weight demodulation (StyleGAN2, section 2.2)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.energy import energy
 from torch_utils.ops.layout import memory_format
 from torch_utils.ops.synthesis_act import synthesis_act
 
@@ -53,22 +52,8 @@ def modulated_conv2d(
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """d[n,o] = 1 / sqrt(sum over i and the kernel of (weight * styles)^2), in the type of the weights."""
-    energy: Tensor = Energy.apply(weight)
-    return (styles.square() @ energy.t() + EPS).rsqrt()
-
-
-class Energy(torch.autograd.Function):
-    """[O,I] sums of the squares of weights [O,I,kh,kw]; the gradient goes over them once, torch's own four times."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return weight.square().sum([2, 3])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (weight,) = ctx.saved_tensors
-        return weight * (2 * grad)[:, :, None, None]
+    energies = energy(weight)
+    return (styles.square() @ energies.t() + EPS).rsqrt()
 
 
 def _bounded(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:

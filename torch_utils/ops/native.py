@@ -30,7 +30,7 @@ from torch_utils.ops.toolchain import Missing
 
 MODE = "STYLEGAN2_OPS"
 NAMES = {"cpu": "the CPU", "cuda": "CUDA"}
-MODULES = ("bias_act", "upfirdn2d", "synthesis_act", "winograd")
+MODULES = ("bias_act", "upfirdn2d", "synthesis_act", "winograd", "energy")
 COST = {"cpu": "training takes some 1.4 times as long",
         "cuda": "training takes longer (by the bytes that it moves, up to twice as long)"}
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}

@@ -248,14 +248,11 @@ Tensor winograd(Tensor x, Tensor w, int64_t stride, bool transpose) {
   p.transpose = transpose;
   Tensor workspace = sized(p, x, w.size(out), stride, transpose);
   Tensor y = new_images(x, {p.n, p.out, p.out_h, p.out_w});
+  if (w.stride(2) != 3 || w.stride(3) != 1) w = torch::stable::contiguous(w);
   p.x = static_cast<const float*>(x.data_ptr()), p.y = static_cast<float*>(y.data_ptr());
   p.w = static_cast<const float*>(w.data_ptr());
-  p.w_stride[0] = w.stride(out), p.w_stride[1] = w.stride(1 - out);
-  const bool turned = transpose && stride == 1;
-  for (int d = 2; d < 4; d++) {
-    p.w_stride[d] = turned ? -w.stride(d) : w.stride(d);
-    if (turned) p.w += 2 * w.stride(d);
-  }
+  p.w_step_out = w.stride(out), p.w_step_in = w.stride(1 - out);
+  p.turned = transpose && stride == 1;
   check(stylegan2::winograd(p, device_of(x)));
   return y;
 }
@@ -269,9 +266,19 @@ Tensor winograd_weight_grad(Tensor dy, Tensor x, int64_t stride) {
   Tensor dw = new_tensor(x, size, strides_for(size, {3, 2, 1, 0}));
   p.dy = static_cast<const float*>(dy.data_ptr()), p.x = static_cast<const float*>(x.data_ptr());
   p.dw = static_cast<float*>(dw.data_ptr());
-  for (int d = 0; d < 4; d++) p.dw_stride[d] = dw.stride(d);
   check(stylegan2::winograd_weight_grad(p, device_of(x)));
   return dw;
+}
+
+Tensor energy(Tensor w) {
+  STD_TORCH_CHECK(w.dim() == 4 && w.size(2) == 3 && w.size(3) == 3 && w.scalar_type() == ScalarType::Float,
+                  "float32 weights [O,I,3,3]");
+  w = torch::stable::contiguous(w);
+  const Sizes size = {w.size(0), w.size(1)};
+  Tensor sums = new_tensor(w, size, strides_for(size, {1, 0}));
+  check(stylegan2::energy({static_cast<const float*>(w.data_ptr()), static_cast<float*>(sums.data_ptr()),
+                           size[0] * size[1]}, device_of(w)));
+  return sums;
 }
 #endif
 
@@ -285,6 +292,7 @@ const std::pair<const char*, Boxed> OPERATORS[] = {
 #ifdef STYLEGAN2_CPU
     {"winograd", TORCH_BOX(&winograd)},
     {"winograd_weight_grad", TORCH_BOX(&winograd_weight_grad)},
+    {"energy", TORCH_BOX(&energy)},
 #endif
 };
 

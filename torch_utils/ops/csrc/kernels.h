@@ -112,11 +112,11 @@ struct WinogradSizes {
 // there; of stride 1 it is the same as with the kernels turned round.
 struct Winograd : WinogradSizes {
   const float* x;
-  const float* w;       // [0, 0, 0, 0] of [out, in, 3, 3]
+  const float* w;  // [out, in, 3, 3], or as the steps say
   float* y;
-  float* workspace;     // winograd_workspace(...) bytes
-  int64_t w_stride[4];  // of out, in, ky, kx; may be negative
-  bool transpose;
+  float* workspace;                // winograd_workspace(...) bytes
+  int64_t w_step_out, w_step_in;  // between kernels, of 9 numbers that are neighbours
+  bool transpose, turned;          // turned: w is kernels turned round
 };
 
 // dw[o, i, ky, kx] = sum over n, h, w of dy[n,h,w,o] * x[n, h * stride + ky - before, w * stride + kx - before, i].
@@ -125,7 +125,13 @@ struct WinogradWeightGrad : WinogradSizes {
   const float* x;
   float* dw;         // [out, in, 3, 3]
   float* workspace;  // winograd_workspace(...) bytes
-  int64_t dw_stride[4];
+};
+
+// sums[i] = of the squares of w[i, 9].
+struct Energy {
+  const float* w;
+  float* sums;
+  int64_t count;
 };
 
 const char* bias_act(const BiasAct& p, const Device& device);
@@ -134,8 +140,9 @@ const char* upfirdn2d(const Upfirdn2d& p, const Device& device);
 const char* synthesis_act(const SynthesisAct& p, const Device& device);
 const char* synthesis_act_grad(const SynthesisActGrad& p, const Device& device);
 int64_t synthesis_act_workspace(const SynthesisActGrad& p);
-const char* winograd(const Winograd& p, const Device& device);  // these two on a CPU alone
+const char* winograd(const Winograd& p, const Device& device);  // these on a CPU alone
 const char* winograd_weight_grad(const WinogradWeightGrad& p, const Device& device);
 int64_t winograd_workspace(const WinogradSizes& p, bool transpose);
+const char* energy(const Energy& p, const Device& device);
 
 }  // namespace stylegan2

@@ -114,8 +114,8 @@ void forward(const Winograd& p, const Device& device) {
   const Plan<A> plan(p);
   const Together together{device};
   float *u = p.workspace, *v = u + plan.weights();
-  together(plan.out / S::WIDTH * plan.in, S::WIDTH * WEIGHTS, PER_THREAD,
-           WeightTransform<A, S>{p, u, plan.weights_step()});
+  const WeightTransform<A, S> weights{p, u, plan.weights_step()};
+  together(weights.count(), weights.MANY * S::WIDTH * WEIGHTS, PER_THREAD, weights);
   if (!plan.apart) return forward_tiles<A, S>(p, plan, u, v, 0, plan.tiles, together);
   together(ceil_div(plan.tiles, plan.many), plan.many * plan.in * plan.out, PRODUCTS_PER_THREAD,
            [&](int64_t begin, int64_t end) {

@@ -1,7 +1,10 @@
 // From images, gradients and kernels to the numbers that are multiplied, and back, tile by tile.
 #pragma once
 
+#include <algorithm>
+
 #include "block_product.h"
+#include "vector_transpose.h"
 #include "winograd_axes.h"
 
 namespace stylegan2 {
@@ -110,28 +113,47 @@ inline void transform_output(const float* m, int64_t point_step, const Tiles& ti
 // Of all kernels, 16 numbers each: [weight][panel of outputs][input][output within the panel].
 template <class A, class S>
 struct WeightTransform {
+  static constexpr int64_t MANY = 16;  // inputs at a time, which are neighbours in memory or whose outputs are
+
   const Winograd& p;
   float* to;
   int64_t step;  // from one weight to the next
 
-  void operator()(int64_t begin, int64_t end) const {  // over panels x inputs
+  int64_t count() const { return filled(p.out) / S::WIDTH * filled(p.in) / MANY; }
+
+  void operator()(int64_t begin, int64_t end) const {  // over panels x inputs / MANY
     const int64_t in = filled(p.in);
     for (int64_t i = begin; i < end; i++) {
-      for (int64_t o = 0; o < S::WIDTH; o += LANES) some(i / in * S::WIDTH + o, i % in, to + i * S::WIDTH + o);
+      for (int64_t o = 0; o < S::WIDTH; o += LANES) {
+        some(i / (in / MANY) * S::WIDTH + o, i % (in / MANY) * MANY, to + i * MANY * S::WIDTH + o);
+      }
     }
   }
 
+  // LANES outputs of MANY inputs. They are copied together, as far as there are any: far apart they are in each other's
+  // way in the caches.
   void some(int64_t output, int64_t input, float* u) const {
-    float taps[9][LANES] = {};
-    const int64_t lanes = input < p.in ? std::min(LANES, p.out - output) : 0;
-    const float* w = p.w + output * p.w_stride[0] + input * p.w_stride[1];
-    for (int64_t lane = 0; lane < lanes; lane++, w += p.w_stride[0]) {
-      for (int64_t k = 0; k < 9; k++) taps[k][lane] = w[k / 3 * p.w_stride[2] + k % 3 * p.w_stride[3]];
+    const int64_t outputs = std::min(p.out - output, LANES), inputs = std::min(p.in - input, MANY);
+    const float* w = p.w + output * p.w_step_out + input * p.w_step_in;
+    const bool rows = p.w_step_in == 9;
+    const int64_t out_step = rows ? MANY * 9 : 9, in_step = rows ? 9 : LANES * 9;
+    float kernels[MANY * LANES * 9 + LANES];
+    if (outputs < LANES || inputs < MANY) std::fill_n(kernels, MANY * LANES * 9, 0.0f);
+    if (rows) {
+      for (int64_t o = 0; o < outputs; o++) std::copy_n(w + o * p.w_step_out, inputs * 9, kernels + o * out_step);
+    } else {
+      for (int64_t i = 0; i < inputs; i++) {
+        const float* from = w + i * p.w_step_in;
+        for (int64_t o = 0; o < outputs; o++) std::copy_n(from + o * p.w_step_out, 9, kernels + i * in_step + o * 9);
+      }
     }
-    Vector g[9], numbers[WEIGHTS];
-    for (int k = 0; k < 9; k++) g[k] = at(taps[k]);
-    both_axes<3, 4>(g, numbers, A::weights);
-    for (int i = 0; i < WEIGHTS; i++) put(numbers[i], u + i * step);
+    for (int64_t i = 0; i < MANY; i++, u += S::WIDTH) {
+      Vector g[9], numbers[WEIGHTS];
+      read_columns<9>(kernels + i * in_step, out_step, g);
+      if (p.turned) std::reverse(g, g + 9);
+      both_axes<3, 4>(g, numbers, A::weights);
+      for (int k = 0; k < WEIGHTS; k++) put(numbers[k], u + k * step);
+    }
   }
 };
 
@@ -144,7 +166,7 @@ struct WeightGradient {
 
   void operator()(int64_t begin, int64_t end) const {  // over inputs
     for (int64_t i = begin; i < end; i++) {
-      for (int64_t o = 0; o < p.out; o += LANES) some(from + i * filled(p.out) + o, p.dw + i * p.dw_stride[1], o);
+      for (int64_t o = 0; o < p.out; o += LANES) some(from + i * filled(p.out) + o, p.dw + (o * p.in + i) * 9, o);
     }
   }
 
@@ -154,9 +176,8 @@ struct WeightGradient {
     both_axes<4, 3>(numbers, g, A::weights_t);
     float taps[9][LANES];
     for (int k = 0; k < 9; k++) put(g[k], taps[k]);
-    for (int64_t lane = 0; lane < std::min(LANES, p.out - output); lane++) {
-      float* to = dw + (output + lane) * p.dw_stride[0];
-      for (int64_t k = 0; k < 9; k++) to[k / 3 * p.dw_stride[2] + k % 3 * p.dw_stride[3]] = taps[k][lane];
+    for (int64_t lane = 0; lane < std::min(LANES, p.out - output); lane++, dw += p.in * 9) {
+      for (int64_t k = 0; k < 9; k++) dw[k] = taps[k][lane];
     }
   }
 };
