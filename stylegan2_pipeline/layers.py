@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.independent import apart
 from torch_utils.ops.modulated_conv import modulated_conv2d
 from torch_utils.ops.upfirdn2d import setup_filter
 
@@ -45,8 +46,8 @@ class Dense(nn.Module):
         x = x * self.weight_gain  # not the weights, which are more
         b = None if self.bias is None else self.bias * self.bias_gain
         if self.activation == "linear":
-            return nn.functional.linear(x, self.weight, b)
-        return bias_act(x @ self.weight.t(), b, act=self.activation)
+            return apart(lambda x: nn.functional.linear(x, self.weight, b), x)
+        return bias_act(apart(lambda x: x @ self.weight.t(), x), b, act=self.activation)
 
 
 class Conv2dLayer(nn.Module):

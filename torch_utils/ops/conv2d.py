@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from torch_utils.ops import winograd
+from torch_utils.ops.independent import apart
 from torch_utils.ops.layout import suggested_format
 from torch_utils.ops.native import no_autocast
 from torch_utils.ops.wanted import wanted
@@ -94,7 +95,7 @@ def convolved(x: Tensor, w: Tensor, where: Where) -> Tensor:
     if winograd.fits(x, w.shape[0], stride, padding, w.shape[2:], groups):
         return torch.ops.stylegan2.winograd(x, w, stride, False)
     with no_autocast(x.device.type):
-        y = torch.ops.aten.convolution(x, w, None, [stride] * 2, padding, [1, 1], False, [0, 0], groups)
+        y = apart(lambda x: _library(x, w, stride, padding, False, [0, 0], groups), x)
     return y.contiguous(memory_format=suggested_format(x))
 
 
@@ -104,8 +105,13 @@ def transposed(y: Tensor, w: Tensor, where: Where, size: Sequence[int]) -> Tenso
     if not any(owed) and winograd.fits(y, w.shape[1], stride, padding, w.shape[2:], groups):
         return torch.ops.stylegan2.winograd(y, w, stride, True)
     with no_autocast(y.device.type):
-        x = torch.ops.aten.convolution(y, w, None, [stride] * 2, padding, [1, 1], True, owed, groups)
+        x = apart(lambda y: _library(y, w, stride, padding, True, owed, groups), y)
     return x.contiguous(memory_format=suggested_format(y))
+
+
+def _library(x: Tensor, w: Tensor, stride: int, padding: list[int], transpose: bool, owed: list[int],
+             groups: int) -> Tensor:
+    return torch.ops.aten.convolution(x, w, None, [stride] * 2, padding, [1, 1], transpose, owed, groups)
 
 
 def weight_gradient(dy: Tensor, x: Tensor, where: Where, kernel: Sequence[int]) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.energy import energy
+from torch_utils.ops.independent import apart
 from torch_utils.ops.layout import memory_format
 from torch_utils.ops.synthesis_act import synthesis_act
 
@@ -53,7 +54,7 @@ def modulated_conv2d(
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """d[n,o] = 1 / sqrt(sum over i and the kernel of (weight * styles)^2), in the type of the weights."""
     energies = energy(weight)
-    return (styles.square() @ energies.t() + EPS).rsqrt()
+    return (apart(lambda s: s @ energies.t(), styles.square()) + EPS).rsqrt()
 
 
 def _bounded(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,6 +79,6 @@ def _per_sample_weights(x: Tensor, weight: Tensor, styles: Tensor, d: Tensor | N
     if d is not None:
         w = w * d[:, :, None]
     if memory_format(x) == torch.channels_last:  # so that x's gradient comes in its layout
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ w.to(x.dtype).mT  # [N,HW,O]
+        pixels = apart(torch.matmul, x.permute(0, 2, 3, 1).flatten(1, 2), w.to(x.dtype).mT)  # [N,HW,O]
         return pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
-    return (w.to(x.dtype) @ x.flatten(2)).unflatten(2, x.shape[2:])
+    return apart(torch.matmul, w.to(x.dtype), x.flatten(2)).unflatten(2, x.shape[2:])
