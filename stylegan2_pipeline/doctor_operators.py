@@ -107,6 +107,7 @@ def cases(name: str, shape: tuple[int, ...], device: torch.device) -> list[tuple
         "synthesis_act_grad": [("", (x, x, x, scale, noise, True, *lrelu))],
         "winograd": [("", (x, made(c, c, 3, 3), 1, False))],
         "winograd_weight_grad": [("", (x, x, 1))],
+        "energy": [("", (pattern(c, c, 3, 3, device=device, dtype=torch.float32),))],
     }
     return known.get(name) or [("small", native.operators()[name].examples(device, torch.float32)[0])]
 

@@ -18,6 +18,13 @@ EMULATION = Path(__file__).parent / "cuda_emulation"
 KINDS = ["cpu", pytest.param("emulated", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
+def registration_is_sound(name, *args):
+    """stylegan2::name is what torch's dispatcher thinks; the derivative is that of the function that calls it."""
+    args = [arg.detach() if isinstance(arg, torch.Tensor) else arg for arg in args]
+    torch.library.opcheck(getattr(torch.ops.stylegan2, name).default, tuple(args), test_utils=(
+        "test_schema", "test_faketensor", "test_aot_dispatch_static"))
+
+
 @contextlib.contextmanager
 def running(kind):
     """Within it the operators run these kernels; the device to run them on."""

@@ -62,7 +62,7 @@ def test_every_operator_is_timed_as_training_calls_it():
     shape = (1, 4, 8, 8)
     for name in native.operators():
         for label, args in doctor_operators.cases(name, shape, torch.device("cpu")):
-            assert label != "small" and args[0].shape == shape
+            assert label != "small" and args[0].shape in (shape, (4, 4, 3, 3))
             getattr(torch.ops.stylegan2, name)(*args)
 
 

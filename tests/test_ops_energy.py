@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels import registration_is_sound
 from torch.autograd import gradcheck, gradgradcheck
 
 from torch_utils.ops.energy import energy
+from torch_utils.ops.native import OPERATORS
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,3 +43,8 @@ def test_its_gradient_in_float32_is_that_of_the_sum():
     weights = torch.randn(5, 6)
     found, = torch.autograd.grad((energy(w) * weights).sum(), w)
     torch.testing.assert_close(found, 2 * w.detach() * weights[:, :, None, None])
+
+
+def test_the_registration_is_sound():
+    for args in OPERATORS["energy"].examples(torch.device("cpu"), torch.float32):
+        registration_is_sound("energy", *args)

@@ -5,6 +5,7 @@ import torch
 from golden_data import Golden
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from kernels import registration_is_sound
 from torch.autograd import gradcheck, gradgradcheck
 
 from torch_utils.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
@@ -133,8 +134,8 @@ def test_a_filter_larger_than_the_image_is_refused():
 
 
 def test_registration_is_sound():
-    x, last = torch.randn(2, 3, 8, 8, requires_grad=True), torch.channels_last
-    x_last = torch.randn(2, 3, 8, 8).contiguous(memory_format=last).requires_grad_()
+    x, last = torch.randn(2, 3, 8, 8), torch.channels_last
+    x_last = torch.randn(2, 3, 8, 8).contiguous(memory_format=last)
     f4, f12 = setup_filter([1, 3, 3, 1]), setup_filter(TAPS12)
     for args in [
         (x, f4, [2, 2], [1, 1], [2, 1, 2, 1], False, 4.0),
@@ -142,7 +143,7 @@ def test_registration_is_sound():
         (x_last, f12, [2, 1], [1, 2], [6, 5, 6, 5], False, 1.0),
         (x[:, :, 1:7, 1:7], f4, [1, 1], [1, 1], [-1, 2, 0, 2], False, 1.0),
     ]:
-        torch.library.opcheck(torch.ops.stylegan2.upfirdn2d.default, args)
+        registration_is_sound("upfirdn2d", *args)
 
 
 @pytest.mark.parametrize(("width", "up", "padding"),

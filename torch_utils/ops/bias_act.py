@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from torch_utils.ops import native
 from torch_utils.ops.layout import in_format_of
@@ -66,10 +67,10 @@ def bias_act(
     if act == "linear" and clamp is None:
         return _scaled(x if b is None else x + _along(b, dim, x.ndim), gain)
     if linear := piecewise_linear(act, alpha, gain, clamp, x.dtype):
-        return torch.ops.stylegan2.bias_act(x, b, dim, *linear)
+        return BiasAct.apply(x, b, dim, *linear)
     t = x if b is None else x + _along(b, dim, x.ndim)
     y = _scaled(F.leaky_relu(t, _slope(spec, alpha)) if spec.fn is None else spec.fn(t), gain)
-    return y if clamp is None else torch.ops.stylegan2.bias_act(y, None, 0, 1.0, 1.0, _representable(clamp, x.dtype))
+    return y if clamp is None else BiasAct.apply(y, None, 0, 1.0, 1.0, _representable(clamp, x.dtype))
 
 
 def piecewise_linear(
@@ -136,33 +137,41 @@ def _(dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> 
     return torch.empty_like(dy)
 
 
-def _save_output(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, b, ctx.dim, ctx.alpha, ctx.gain, ctx.clamp = inputs
-    ctx.other_dims = None if b is None else [i for i in range(x.ndim) if i != ctx.dim]
-    ctx.save_for_backward(output)
+class BiasAct(Function):
+    """As the operator of that name, with its derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, b: Tensor | None, dim: int, alpha: float, gain: float,
+                clamp: float | None) -> Tensor:
+        ctx.linear = alpha, gain, clamp
+        ctx.other_dims = None if b is None else [i for i in range(x.ndim) if i != dim]
+        y = _bias_act.call(x, b, dim, alpha, gain, clamp)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple:
+        (y,) = ctx.saved_tensors
+        dx = BiasActGrad.apply(in_format_of(y, dy), y, *ctx.linear)
+        db = None
+        if ctx.other_dims is not None and wanted(ctx, 1):
+            db = dx.sum(ctx.other_dims) if ctx.other_dims else dx.clone()
+        return dx, db, None, None, None, None
 
 
-def _backward(ctx: Any, dy: Tensor) -> tuple:
-    (y,) = ctx.saved_tensors
-    dx = torch.ops.stylegan2.bias_act_grad(in_format_of(y, dy), y, ctx.alpha, ctx.gain, ctx.clamp)
-    db = None
-    if ctx.other_dims is not None and wanted(ctx, 1):
-        db = dx.sum(ctx.other_dims) if ctx.other_dims else dx.clone()
-    return dx, db, None, None, None, None
+class BiasActGrad(Function):
+    """As bias_act_grad: linear in dy, and its own derivative."""
 
+    @staticmethod
+    def forward(ctx: Any, dy: Tensor, y: Tensor, alpha: float, gain: float, clamp: float | None) -> Tensor:
+        ctx.linear = alpha, gain, clamp
+        ctx.save_for_backward(y)
+        return _bias_act_grad.call(dy, y, alpha, gain, clamp)
 
-def _save_reference(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    _, y, ctx.alpha, ctx.gain, ctx.clamp = inputs
-    ctx.save_for_backward(y)
-
-
-def _double_backward(ctx: Any, ddx: Tensor) -> tuple:
-    (y,) = ctx.saved_tensors
-    return torch.ops.stylegan2.bias_act_grad(ddx, y, ctx.alpha, ctx.gain, ctx.clamp), None, None, None, None
-
-
-_bias_act.register_autograd(_backward, setup_context=_save_output)
-_bias_act_grad.register_autograd(_double_backward, setup_context=_save_reference)
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor) -> tuple:
+        (y,) = ctx.saved_tensors
+        return BiasActGrad.apply(ddx, y, *ctx.linear), None, None, None, None
 
 
 def _slope(spec: Activation, alpha: float | None) -> float:

@@ -93,7 +93,7 @@ class WeightGradient(Function):
 def convolved(x: Tensor, w: Tensor, where: Where) -> Tensor:
     stride, padding, groups = where
     if winograd.fits(x, w.shape[0], stride, padding, w.shape[2:], groups):
-        return torch.ops.stylegan2.winograd(x, w, stride, False)
+        return winograd.convolve.call(x, w, stride, False)
     with no_autocast(x.device.type):
         y = apart(lambda x: _library(x, w, stride, padding, False, [0, 0], groups), x)
     return y.contiguous(memory_format=suggested_format(x))
@@ -103,7 +103,7 @@ def transposed(y: Tensor, w: Tensor, where: Where, size: Sequence[int]) -> Tenso
     stride, padding, groups = where
     owed = [n - least for n, least in zip(size, least_size(y, w, where), strict=True)]
     if not any(owed) and winograd.fits(y, w.shape[1], stride, padding, w.shape[2:], groups):
-        return torch.ops.stylegan2.winograd(y, w, stride, True)
+        return winograd.convolve.call(y, w, stride, True)
     with no_autocast(y.device.type):
         x = apart(lambda y: _library(y, w, stride, padding, True, owed, groups), y)
     return x.contiguous(memory_format=suggested_format(y))
@@ -118,7 +118,7 @@ def weight_gradient(dy: Tensor, x: Tensor, where: Where, kernel: Sequence[int]) 
     stride, padding, groups = where
     o, i = dy.shape[1], x.shape[1] // groups
     if winograd.fits(x, o, stride, padding, kernel, groups):
-        return torch.ops.stylegan2.winograd_weight_grad(dy, x, stride)
+        return winograd.weight_grad.call(dy, x, stride)
     like = x.new_empty([o, i, *kernel])  # only its size counts
     with no_autocast(x.device.type):
         _, dw, _ = torch.ops.aten.convolution_backward(dy, x, like, None, [stride] * 2, padding, [1, 1], False, [0, 0],

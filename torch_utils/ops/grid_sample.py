@@ -5,10 +5,14 @@ versions of torch (2.11). Sampling is linear in the image: it and its transpose 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+
+from torch_utils.ops import native
 
 BILINEAR, ZEROS, ALIGN_CORNERS = 0, 0, False
 
@@ -19,15 +23,15 @@ def grid_sample(x: Tensor, grid: Tensor) -> Tensor:
     Outside the image are zeros. Returns [N,C,H',W']. The places are constant: no derivative with respect to them.
     """
     assert x.ndim == 4 and grid.ndim == 4 and x.dtype == grid.dtype and not grid.requires_grad
-    return torch.ops.stylegan2.grid_sample(x, grid)
+    return Sample.apply(x, grid)
 
 
-@torch.library.custom_op("stylegan2::grid_sample", mutates_args=())
+@partial(native.Registered, "grid_sample")
 def _sample(x: Tensor, grid: Tensor) -> Tensor:
     return torch.ops.aten.grid_sampler_2d(x, grid, BILINEAR, ZEROS, ALIGN_CORNERS).contiguous()
 
 
-@torch.library.custom_op("stylegan2::grid_sample_grad", mutates_args=())
+@partial(native.Registered, "grid_sample_grad")
 def _spread(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
     """The transpose: each number of dy [N,C,H',W'] to the pixels of an image of size [H,W] that it was taken from."""
     if dy.is_cuda and torch.are_deterministic_algorithms_enabled():
@@ -67,19 +71,28 @@ def _(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
     return dy.new_empty([*dy.shape[:2], *size])
 
 
-def _save_sample(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, grid = inputs
-    ctx.size = list(x.shape[2:])
-    ctx.save_for_backward(grid)
+class Sample(Function):
+    """As grid_sample, with its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grid: Tensor) -> Tensor:
+        ctx.size = list(x.shape[2:])
+        ctx.save_for_backward(grid)
+        return _sample.call(x, grid)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple:
+        return Spread.apply(dy, ctx.saved_tensors[0], ctx.size), None
 
 
-def _save_spread(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(inputs[1])
+class Spread(Function):
+    """As grid_sample_grad, with its derivative."""
 
+    @staticmethod
+    def forward(ctx: Any, dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
+        ctx.save_for_backward(grid)
+        return _spread.call(dy, grid, size)
 
-_sample.register_autograd(
-    lambda ctx, dy: (torch.ops.stylegan2.grid_sample_grad(dy, ctx.saved_tensors[0], ctx.size), None),
-    setup_context=_save_sample)
-_spread.register_autograd(
-    lambda ctx, ddx: (torch.ops.stylegan2.grid_sample(ddx, ctx.saved_tensors[0]), None, None),
-    setup_context=_save_spread)
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor) -> tuple:
+        return Sample.apply(ddx, ctx.saved_tensors[0]), None, None

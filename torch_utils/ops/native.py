@@ -47,6 +47,21 @@ class Operator(NamedTuple):
     devices: tuple[str, ...]
 
 
+class Registered:
+    """stylegan2::name in torch's dispatcher: `kernel`, which takes tensors and plain values, for every device."""
+
+    def __init__(self, name: str, kernel: Callable) -> None:
+        self.name = f"stylegan2::{name}"
+        schema = torch.library.infer_schema(kernel, mutates_args=())
+        _LIBRARY.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
+        _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+        self.call: Callable = getattr(torch.ops.stylegan2, name).default
+
+    def register_fake(self, fake: Callable) -> Callable:
+        """Decorates what says of which shape, type and layout a result is."""
+        return torch.library.register_fake(self.name, fake, lib=_LIBRARY)
+
+
 @dataclass(frozen=True)
 class State:
     """What runs on a device type, "cpu" or "cuda". reason: why not the native kernels, empty where they run."""
@@ -76,13 +91,18 @@ def _name_the_user() -> None:
 
 
 _name_the_user()
+_LIBRARY = torch.library.Library("stylegan2", "FRAGMENT")
 
 
 def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tuple]],
              devices: tuple[str, ...] = ("cpu", "cuda")) -> Callable:
-    """Decorates the reference of stylegan2::name: registers it with torch.library, and here for the native kernels."""
+    """Decorates the reference of stylegan2::name: registers it with torch's dispatcher, and here for native kernels.
 
-    def register(reference: Callable) -> torch.library.CustomOpDef:
+    The operator has no derivative: autograd functions call it. (That of torch.library.custom_op, even where there is
+    none, is Python that takes longer than small layers.)
+    """
+
+    def register(reference: Callable) -> Registered:
         @functools.wraps(reference)
         def kernel(*args: Any) -> Any:
             if _settling_thread == threading.get_ident():
@@ -90,12 +110,12 @@ def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tup
             device = args[0].device.type
             if not _suspended and device not in _states and not _capturing(device) and load(device) \
                     and device in devices:
-                return registered(*args)
+                return registered.call(*args)
             with no_autocast(device):
                 return reference(*args)
 
         OPERATORS[name] = Operator(reference, examples, devices)
-        registered = torch.library.custom_op(f"stylegan2::{name}", kernel, mutates_args=())
+        registered = Registered(name, kernel)
         return registered
 
     return register

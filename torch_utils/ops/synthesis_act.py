@@ -8,9 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from torch_utils.ops import native
-from torch_utils.ops.bias_act import bias_act, bias_act_grad_reference, bias_act_reference, piecewise_linear
+from torch_utils.ops.bias_act import (
+    BiasActGrad,
+    bias_act,
+    bias_act_grad_reference,
+    bias_act_reference,
+    piecewise_linear,
+)
 from torch_utils.ops.layout import in_format_of
 from torch_utils.ops.native import pattern
 
@@ -47,7 +54,7 @@ def synthesis_act(
         noise = noise.detach().expand([1] * (4 - noise.ndim) + list(noise.shape)).to(exact)
         strength = torch.ones([], dtype=exact, device=x.device) if strength is None else strength.reshape([])
     scale, strength, b = (None if t is None else t.to(exact) for t in (scale, strength, b))
-    return torch.ops.stylegan2.synthesis_act(x, scale, noise, strength, b, *linear)
+    return SynthesisAct.apply(x, scale, noise, strength, b, *linear)
 
 
 def _examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
@@ -115,43 +122,51 @@ def _(dy: Tensor, y: Tensor, x: Tensor | None, scale: Tensor | None, noise: Tens
     return torch.empty_like(dy), sums[0], sums[1], sums[2]
 
 
-def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, scale, noise, _, _, ctx.alpha, ctx.gain, ctx.clamp = inputs
-    _, needs_scale, _, needs_strength, *_ = ctx.needs_input_grad
-    ctx.save_for_backward(output, x if needs_scale else None, scale, noise if needs_strength else None)
+class SynthesisAct(Function):
+    """As the operator of that name, with its derivatives; the noise is constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor | None, noise: Tensor | None, strength: Tensor | None,
+                b: Tensor | None, alpha: float, gain: float, clamp: float | None) -> Tensor:
+        _, needs_scale, _, needs_strength, ctx.needs_b, *_ = ctx.needs_input_grad
+        ctx.linear = alpha, gain, clamp
+        y = _synthesis_act.call(x, scale, noise, strength, b, alpha, gain, clamp)
+        ctx.save_for_backward(y, x if needs_scale else None, scale, noise if needs_strength else None)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple:
+        y, x, scale, noise = ctx.saved_tensors
+        dx, sum_gx, sum_gnoise, sum_g = SynthesisActGrad.apply(in_format_of(y, dy), y, x, scale, noise, ctx.needs_b,
+                                                               *ctx.linear)
+        return (dx, None if x is None else sum_gx, None, None if noise is None else sum_gnoise.sum(),
+                sum_g.sum(0) if ctx.needs_b else None, None, None, None)
 
 
-def _backward(ctx: Any, dy: Tensor) -> tuple:
-    y, x, scale, noise = ctx.saved_tensors
-    dx, sum_gx, sum_gnoise, sum_g = torch.ops.stylegan2.synthesis_act_grad(
-        in_format_of(y, dy), y, x, scale, noise, ctx.needs_input_grad[4], ctx.alpha, ctx.gain, ctx.clamp)
-    return (dx, None if x is None else sum_gx, None, None if noise is None else sum_gnoise.sum(),
-            sum_g.sum(0) if ctx.needs_input_grad[4] else None, None, None, None)
+class SynthesisActGrad(Function):
+    """As synthesis_act_grad: linear in dy, and bilinear in g and (x, scale)."""
 
+    @staticmethod
+    def forward(ctx: Any, dy: Tensor, y: Tensor, x: Tensor | None, scale: Tensor | None, noise: Tensor | None,
+                with_sum: bool, alpha: float, gain: float, clamp: float | None) -> tuple[Tensor, ...]:
+        ctx.with_sum, ctx.linear = with_sum, (alpha, gain, clamp)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(dy, y, x, scale, noise)
+        return _synthesis_act_grad.call(dy, y, x, scale, noise, with_sum, alpha, gain, clamp)
 
-def _save_grad(ctx: Any, inputs: tuple, output: tuple) -> None:
-    dy, y, x, scale, noise, ctx.with_sum, ctx.alpha, ctx.gain, ctx.clamp = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(dy, y, x, scale, noise)
-
-
-def _double_backward(ctx: Any, ddx: Tensor | None, dgx: Tensor | None, dgn: Tensor | None, dg: Tensor | None) -> tuple:
-    """The operator is linear in dy, and bilinear in g and (x, scale); the noise is constant."""
-    dy, y, x, scale, noise = ctx.saved_tensors
-    slope = lambda t: torch.ops.stylegan2.bias_act_grad(t, y, ctx.alpha, ctx.gain, ctx.clamp)  # noqa: E731
-    terms = [] if ddx is None else [ddx if scale is None else ddx * _per_image(scale, ddx)]
-    terms += [factor.to(dy.dtype) * _per_image(total, dy) for factor, total in ((x, dgx), (noise, dgn))
-              if factor is not None and total is not None]
-    if ctx.with_sum and dg is not None:
-        terms.append(_per_image(dg, dy).expand_as(dy))
-    g = slope(dy) if x is not None or scale is not None else None
-    d_x = None if x is None or dgx is None or g is None else g * _per_image(dgx, g)
-    d_scale = None if scale is None or ddx is None or g is None else _pixel_sum(g * ddx)
-    return slope(sum(terms[1:], terms[0])) if terms else None, None, d_x, d_scale, None, None, None, None, None
-
-
-_synthesis_act.register_autograd(_backward, setup_context=_save)
-_synthesis_act_grad.register_autograd(_double_backward, setup_context=_save_grad)
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor | None, dgx: Tensor | None, dgn: Tensor | None, dg: Tensor | None) -> tuple:
+        dy, y, x, scale, noise = ctx.saved_tensors
+        slope = lambda t: BiasActGrad.apply(t, y, *ctx.linear)  # noqa: E731
+        terms = [] if ddx is None else [ddx if scale is None else ddx * _per_image(scale, ddx)]
+        terms += [factor.to(dy.dtype) * _per_image(total, dy) for factor, total in ((x, dgx), (noise, dgn))
+                  if factor is not None and total is not None]
+        if ctx.with_sum and dg is not None:
+            terms.append(_per_image(dg, dy).expand_as(dy))
+        g = slope(dy) if x is not None or scale is not None else None
+        d_x = None if x is None or dgx is None or g is None else g * _per_image(dgx, g)
+        d_scale = None if scale is None or ddx is None or g is None else _pixel_sum(g * ddx)
+        return slope(sum(terms[1:], terms[0])) if terms else None, None, d_x, d_scale, None, None, None, None, None
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

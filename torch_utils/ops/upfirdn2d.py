@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from torch_utils.ops import native
 from torch_utils.ops.layout import memory_format
@@ -61,7 +62,7 @@ def upfirdn2d(
     if f is None:
         f = torch.ones([1, 1], dtype=torch.float32, device=x.device)
     assert f.ndim in (1, 2) and not f.requires_grad
-    return torch.ops.stylegan2.upfirdn2d(x, f, pair(up), pair(down), _four(padding), flip_filter, gain)
+    return Upfirdn2d.apply(x, f, pair(up), pair(down), _four(padding), flip_filter, gain)
 
 
 def filter2d(
@@ -175,22 +176,24 @@ def _(
     return x.new_empty([*x.shape[:2], h, w]).contiguous(memory_format=memory_format(x))
 
 
-def _save_geometry(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, f, ctx.up, ctx.down, padding, ctx.flip_filter, ctx.gain = inputs
-    ctx.save_for_backward(f)
-    ctx.padding = []
-    for i, (n, m, k) in enumerate(zip(x.shape[:1:-1], output.shape[:1:-1], filter_size(f), strict=True)):
-        u, d, p0 = ctx.up[i], ctx.down[i], padding[2 * i]
-        ctx.padding += [k - p0 - 1, n * u - m * d + p0 - u + 1]
+class Upfirdn2d(Function):
+    """As the operator of that name, with its derivative, which is another such: up and down change places."""
 
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, f: Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool,
+                gain: float) -> Tensor:
+        y = _upfirdn2d.call(x, f, up, down, padding, flip_filter, gain)
+        back = []
+        for i, (n, m, k) in enumerate(zip(x.shape[:1:-1], y.shape[:1:-1], filter_size(f), strict=True)):
+            back += [k - padding[2 * i] - 1, n * up[i] - m * down[i] + padding[2 * i] - up[i] + 1]
+        ctx.transpose = down, up, back, not flip_filter, gain
+        ctx.save_for_backward(f)
+        return y
 
-def _transpose(ctx: Any, dy: Tensor) -> tuple:
-    (f,) = ctx.saved_tensors
-    dx = torch.ops.stylegan2.upfirdn2d(dy, f, ctx.down, ctx.up, ctx.padding, not ctx.flip_filter, ctx.gain)
-    return dx, None, None, None, None, None, None
-
-
-_upfirdn2d.register_autograd(_transpose, setup_context=_save_geometry)
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple:
+        (f,) = ctx.saved_tensors
+        return Upfirdn2d.apply(dy, f, *ctx.transpose), None, None, None, None, None, None
 
 
 def _output_size(x: Tensor, f: Tensor, up: list[int], down: list[int], padding: list[int]) -> list[int]:

@@ -13,6 +13,8 @@ def wanted(ctx: Any, number: int) -> bool:
     """
     if not ctx.needs_input_grad[number]:
         return False
+    if torch.compiler.is_compiling():  # there is no engine yet to ask
+        return True
     ask = getattr(torch._C, "_will_engine_execute_node", None)
     try:
         return ask is None or ask(ctx.next_functions[number][0])

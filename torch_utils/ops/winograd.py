@@ -43,14 +43,14 @@ def _grad_examples(device: torch.device, dtype: torch.dtype) -> list[tuple]:
 
 
 @native.operator("winograd", _examples, devices=("cpu",))
-def _winograd(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
+def convolve(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
     """x [N,I,H,W], w [O,I,3,3] -> [N,O,H',W'] channels-last; transpose: the transpose of that, w being [I,O,3,3]."""
-    convolve = torch.conv_transpose2d if transpose else torch.conv2d
-    return convolve(x, w, stride=stride, padding=BEFORE[stride]).contiguous(memory_format=torch.channels_last)
+    plain = torch.conv_transpose2d if transpose else torch.conv2d
+    return plain(x, w, stride=stride, padding=BEFORE[stride]).contiguous(memory_format=torch.channels_last)
 
 
 @native.operator("winograd_weight_grad", _grad_examples, devices=("cpu",))
-def _weight_grad(dy: Tensor, x: Tensor, stride: int) -> Tensor:
+def weight_grad(dy: Tensor, x: Tensor, stride: int) -> Tensor:
     """dy [N,O,H',W'], x [N,I,H,W] -> the gradient [O,I,3,3] of the weights."""
     like = x.new_empty([dy.shape[1], x.shape[1], 3, 3])
     _, dw, _ = torch.ops.aten.convolution_backward(dy, x, like, None, [stride] * 2, [BEFORE[stride]] * 2, [1, 1], False,
@@ -58,13 +58,13 @@ def _weight_grad(dy: Tensor, x: Tensor, stride: int) -> Tensor:
     return dw.contiguous()
 
 
-@_winograd.register_fake
+@convolve.register_fake
 def _(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
     size = [n if stride == 1 else stride * n + 1 if transpose else (n - 3) // stride + 1 for n in x.shape[2:]]
     y = x.new_empty([x.shape[0], w.shape[1] if transpose else w.shape[0], *size])
     return y.contiguous(memory_format=torch.channels_last)
 
 
-@_weight_grad.register_fake
+@weight_grad.register_fake
 def _(dy: Tensor, x: Tensor, stride: int) -> Tensor:
     return x.new_empty([dy.shape[1], x.shape[1], 3, 3])
