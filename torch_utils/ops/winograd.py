@@ -14,13 +14,13 @@ from torch_utils.ops.layout import suggested_format
 from torch_utils.ops.native import pattern
 
 BEFORE = {1: 1, 2: 0}  # stride -> padding
-LEAST_CHANNELS = {1: 16, 2: 32}  # stride -> so many; fewer are faster written down
+LEAST_CHANNELS = 16  # fewer are faster written down
 
 
 def fits(x: Tensor, out: int, stride: int, padding: Sequence[int], kernel: Sequence[int], groups: int) -> bool:
     """Whether a convolution of x into `out` channels is one of these, and faster so."""
     return (x.device.type == "cpu" and x.dtype == torch.float32 and groups == 1 and list(kernel) == [3, 3]
-            and list(padding) == [BEFORE.get(stride)] * 2 and min(out, x.shape[1]) >= LEAST_CHANNELS[stride]
+            and list(padding) == [BEFORE.get(stride)] * 2 and min(out, x.shape[1]) >= LEAST_CHANNELS
             and suggested_format(x) == torch.channels_last)
 
 

@@ -41,6 +41,7 @@ struct Plan {
   // Groups of tiles, whole blocks of them, and how many tiles a group has.
   int64_t group() const { return std::max<int64_t>(ceil_div(ceil_div(tiles, many), MOST_GROUPS), 1) * many; }
   int64_t groups() const { return apart ? ceil_div(tiles, group()) : 1; }
+  int64_t products(int64_t count) const { return points<A>() * count * in * out; }  // of so many tiles
 
   int64_t weights_step() const { return plane(in * out); }
   int64_t input_step() const { return plane((many + SPARE) * in); }
@@ -117,7 +118,7 @@ void forward(const Winograd& p, const Device& device) {
   const WeightTransform<A, S> weights{p, u, plan.weights_step()};
   together(weights.count(), weights.MANY * S::WIDTH * WEIGHTS, PER_THREAD, weights);
   if (!plan.apart) return forward_tiles<A, S>(p, plan, u, v, 0, plan.tiles, together);
-  together(ceil_div(plan.tiles, plan.many), plan.many * plan.in * plan.out, PRODUCTS_PER_THREAD,
+  together(ceil_div(plan.tiles, plan.many), plan.products(plan.many), PRODUCTS_PER_THREAD,
            [&](int64_t begin, int64_t end) {
              Buffer near(plan.numbers());
              forward_tiles<A, S>(p, plan, u, near.data, begin * plan.many, std::min(end * plan.many, plan.tiles),
@@ -171,7 +172,7 @@ void weight_gradient(const WinogradWeightGrad& p, const Device& device) {
   const int64_t groups = plan.groups(), step = plan.weights();
   float* u = p.workspace;
   if (plan.apart) {
-    together(groups, plan.group() * plan.in * plan.out, PRODUCTS_PER_THREAD, [&](int64_t begin, int64_t end) {
+    together(groups, plan.products(plan.group()), PRODUCTS_PER_THREAD, [&](int64_t begin, int64_t end) {
       Buffer near(plan.numbers());
       for (int64_t i = begin; i < end; i++) {
         gradient_tiles<A, S>(p, plan, u + i * step, near.data, i * plan.group(),
