@@ -83,7 +83,7 @@ def test_blocks_computed_again_give_the_gradient_to_the_bit(name, precision):
         peaks.append(tracker.peak)
     kept, computed = found
     assert kept.keys() == computed.keys() and all(torch.equal(kept[key], computed[key]) for key in kept)
-    assert peaks[1] < 0.97 * peaks[0]
+    assert peaks[1] < 0.98 * peaks[0]
 
 
 def test_what_draws_noise_of_its_own_is_not_computed_again():

@@ -23,7 +23,7 @@ class Size:
 
 SIZES = {
     "tiny":  Size(16, 40, 0.064, 2, "--batch=8 --cbase=256 --cmax=16"),
-    "cpu":   Size(64, 800, 12, 12, "--batch=4 --gamma=1 --cbase=1024 --cmax=128"),
+    "cpu":   Size(64, 800, 12, 12, "--batch=8 --glr=0.004 --dlr=0.004 --gamma=1 --cbase=1024 --cmax=128"),
     "cuda":  Size(128, 2000, 120, 30, "--batch=32"),
 }
 
