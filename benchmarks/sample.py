@@ -33,8 +33,7 @@ def main(variants: str | None, batches: str, as_json: bool, save: Path | None, *
 
     \b
     Variants:
-      ours           as every command does it: the network runs on one image at a time, so that an image is that of
-                     its seed whatever else is asked for
+      ours           as `generate` does it: an image is that of its seed to the bit, whatever else is asked for
       reference-ops  the same with STYLEGAN2_OPS=reference: no compiled operators
       batches        our networks on whole batches
       plain          whole batches by torch functions one after the other on NCHW images, modulation by scaling

@@ -22,7 +22,7 @@ from torch_utils.ops.independent import independent_samples
 from torch_utils.seeding import sample_generators
 
 MAX_SEEDS = 1_000_000
-TOGETHER_PIXELS = 8 * 256**2  # larger batches leave the caches
+PIXELS_TOGETHER = 8 * 256**2  # larger batches leave the caches
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -129,7 +129,7 @@ def images_of_ws(G: Generator, ws: Tensor, *, noise_mode: str = "const", batch: 
 def _images(
     G: Generator, ws: Callable[[slice], Tensor], seeds: Sequence[int], noise_mode: str, batch: int
 ) -> Iterator[np.ndarray]:
-    together = images_together(G)
+    together = _images_together(G)
     for start in range(0, len(seeds), batch):
         stop = min(start + batch, len(seeds))
         with (torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
@@ -142,12 +142,12 @@ def _images(
         yield torch.cat(parts).cpu().numpy()  # the one wait for the device in a batch
 
 
-def images_together(G: Generator) -> int:
+def _images_together(G: Generator) -> int:
     """How many images the network may compute at once without any depending on another, where that is faster."""
     device = _device_of(G).type
     if device != "cpu" or not native.load(device):
         return 1
-    return max(TOGETHER_PIXELS // G.img_resolution**2, 1)
+    return max(PIXELS_TOGETHER // G.img_resolution**2, 1)
 
 
 def _noise(G: Generator, seeds: Sequence[int], noise_mode: str) -> Tensor | None:

@@ -9,6 +9,7 @@ from kernels import registration_is_sound
 from torch.autograd import gradcheck, gradgradcheck
 
 from stylegan2_pipeline.layers import Conv2dLayer
+from stylegan2_pipeline.networks import Discriminator
 from torch_utils.ops import conv2d as conv2d_module
 from torch_utils.ops import native, winograd
 from torch_utils.ops.conv2d import conv2d, conv2d_transpose
@@ -173,3 +174,18 @@ def test_layers_compile_without_graph_breaks():
             expected = found
     for f, e in zip(found, expected, strict=True):
         torch.testing.assert_close(f, e)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_passes_of_r1_stay_channels_last(monkeypatch, channels):
+    """The second begins with the gradient of images as they are loaded; a layer that took it so would hand it on so."""
+    formats = []
+    for name, count in (("convolved", 1), ("transposed", 1), ("weight_gradient", 2)):
+        function = getattr(conv2d_module, name)
+        monkeypatch.setattr(conv2d_module, name, lambda *a, count=count, function=function: (
+            formats.extend(suggested_format(t) for t in a[:count]), function(*a))[1])
+    D = Discriminator(0, 16, channels, channel_base=256, channel_max=16)
+    real = torch.randn(4, channels, 16, 16, requires_grad=True)
+    gradient, = torch.autograd.grad(D(real, None).sum(), real, create_graph=True)
+    gradient.square().sum().backward()
+    assert len(formats) > 60 and set(formats) == {torch.channels_last}
