@@ -32,7 +32,7 @@ SIZES = {
 @click.option("--outdir", default="demo", metavar="DIR", help="Where everything goes.")
 @click.option("--kind", type=click.Choice(["mri", "cigarette"]), default="mri", help="Sample data to train on.")
 @click.option("--size", type=click.Choice(["auto", *SIZES]), default="auto",
-              help="auto: cuda where there is a CUDA device (15 minutes or so), else cpu (10 at most on 2 cores).")
+              help="auto: cuda where there is a CUDA device (15 minutes or so), else cpu (7 or so on 2 cores).")
 @click.option("--kimg", type=FiniteRange(min=0, min_open=True), help="Train longer or shorter than the size says.")
 def command(outdir: str, kind: str, size: str, kimg: float | None) -> None:
     """Run the whole pipeline on sample data: images, archive, training, new images, quality numbers, a report.
