@@ -54,6 +54,10 @@ def synthesis_act_grad(
     return (g if scale is None else g * scale[:, :, None, None].to(g.dtype), *sums)
 
 
+def energy(weight: Tensor) -> Tensor:
+    return (weight * weight).sum([2, 3])
+
+
 def winograd(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
     padding = 1 if stride == 1 else 0
     return (F.conv_transpose2d if transpose else F.conv2d)(x, w, stride=stride, padding=padding)

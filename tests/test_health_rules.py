@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stylegan2_pipeline.config import AugmentConfig, DataConfig, LossConfig, OptimizerConfig, TrainConfig
@@ -242,6 +242,8 @@ number = st.none() | st.floats() | st.integers(-10, 10)
 
 
 @settings(max_examples=40)
+@example([], {"swd": [(0.0, -1.0), (1.0, -2.0), (1.7e154, 0.0), (-1.0, 0.0), (-2.0, 0.0)]})
+@example([], {"swd": [(0.0, 0.0), (0.5, 0.0), (0.25, 1.7e154), (-1.0, 0.0), (1, -1.0)]})
 @given(st.lists(st.dictionaries(st.sampled_from([*WELL, "Progress/kimg"]), number), max_size=30),
        st.dictionaries(st.sampled_from(["swd", "is50k"]), st.lists(st.tuples(number, number), max_size=9)))
 def test_no_history_is_too_strange(history, metrics):

@@ -54,7 +54,8 @@ def test_pytorch_fid(case):
 def test_frozen_numbers_are_those_of_the_packages():
     frozen = Golden("metric_arithmetic").meta
     for case in CASES:
-        assert frozen["torch-fidelity"][case] == pytest.approx(by_torch_fidelity(case), rel=1e-9)
+        # their roots of matrices differ by 2e-9 between processors with and without AVX-512
+        assert frozen["torch-fidelity"][case] == pytest.approx(by_torch_fidelity(case), rel=1e-8)
         assert frozen["pytorch-fid"][case] == pytest.approx(by_pytorch_fid(case), rel=1e-6)
 
 

@@ -63,9 +63,10 @@ def judge_trend(name: str, points: Sequence[Point], history: History, facts: Fac
 def is_sure(points: Sequence[Point]) -> bool:
     """Whether a straight line through the measurements falls or rises by more than twice its standard error."""
     x, y = (statistics.mean(point[k] for point in points) for k in (0, 1))
-    spread = sum((point[0] - x) ** 2 for point in points)
+    spread = sum((point[0] - x) * (point[0] - x) for point in points)  # ** 2 raises where a product is infinite
     fit = sum((point[0] - x) * (point[1] - y) for point in points) / spread if spread else 0.0
-    scatter = sum((point[1] - y - fit * (point[0] - x)) ** 2 for point in points)
+    errors = [point[1] - y - fit * (point[0] - x) for point in points]
+    scatter = sum(error * error for error in errors)
     return abs(fit) * spread > 2 * math.sqrt(scatter / (len(points) - 2) * spread)
 
 

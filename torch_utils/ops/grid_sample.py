@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from torch_utils.ops import native
+from torch_utils.ops.registration import Registered
 
 BILINEAR, ZEROS, ALIGN_CORNERS = 0, 0, False
 
@@ -26,12 +26,12 @@ def grid_sample(x: Tensor, grid: Tensor) -> Tensor:
     return Sample.apply(x, grid)
 
 
-@partial(native.Registered, "grid_sample")
+@partial(Registered, "grid_sample")
 def _sample(x: Tensor, grid: Tensor) -> Tensor:
     return torch.ops.aten.grid_sampler_2d(x, grid, BILINEAR, ZEROS, ALIGN_CORNERS).contiguous()
 
 
-@partial(native.Registered, "grid_sample_grad")
+@partial(Registered, "grid_sample_grad")
 def _spread(dy: Tensor, grid: Tensor, size: Sequence[int]) -> Tensor:
     """The transpose: each number of dy [N,C,H',W'] to the pixels of an image of size [H,W] that it was taken from."""
     if dy.is_cuda and torch.are_deterministic_algorithms_enabled():

@@ -8,7 +8,6 @@ them directly. Where that fails one line says why, and the reference goes on. ST
 import contextlib
 import ctypes
 import functools
-import getpass
 import importlib
 import math
 import os
@@ -26,6 +25,7 @@ from torch_utils import distributed
 from torch_utils.errors import UserError
 from torch_utils.ops import build, toolchain
 from torch_utils.ops.build import Build
+from torch_utils.ops.registration import Registered
 from torch_utils.ops.toolchain import Missing
 
 MODE = "STYLEGAN2_OPS"
@@ -45,21 +45,6 @@ class Operator(NamedTuple):
     reference: Callable
     examples: Callable[[torch.device, torch.dtype], list[tuple]]
     devices: tuple[str, ...]
-
-
-class Registered:
-    """stylegan2::name in torch's dispatcher: `kernel`, which takes tensors and plain values, for every device."""
-
-    def __init__(self, name: str, kernel: Callable) -> None:
-        self.name = f"stylegan2::{name}"
-        schema = torch.library.infer_schema(kernel, mutates_args=())
-        _LIBRARY.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
-        _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
-        self.call: Callable = getattr(torch.ops.stylegan2, name).default
-
-    def register_fake(self, fake: Callable) -> Callable:
-        """Decorates what says of which shape, type and layout a result is."""
-        return torch.library.register_fake(self.name, fake, lib=_LIBRARY)
 
 
 @dataclass(frozen=True)
@@ -82,25 +67,9 @@ _settling_thread: int | None = None
 _suspended = False
 
 
-def _name_the_user() -> None:
-    """torch asks for the user's name when an operator is registered, and fails where a container's user has none."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["USER"] = f"uid{os.getuid()}"
-
-
-_name_the_user()
-_LIBRARY = torch.library.Library("stylegan2", "FRAGMENT")
-
-
 def operator(name: str, examples: Callable[[torch.device, torch.dtype], list[tuple]],
              devices: tuple[str, ...] = ("cpu", "cuda")) -> Callable:
-    """Decorates the reference of stylegan2::name: registers it with torch's dispatcher, and here for native kernels.
-
-    The operator has no derivative: autograd functions call it. (That of torch.library.custom_op, even where there is
-    none, is Python that takes longer than small layers.)
-    """
+    """Decorates the reference of stylegan2::name: registers it with torch's dispatcher, and here for native kernels."""
 
     def register(reference: Callable) -> Registered:
         @functools.wraps(reference)
