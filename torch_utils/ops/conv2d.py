@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from torch_utils.ops import winograd
 from torch_utils.ops.independent import apart
-from torch_utils.ops.layout import in_suggested_format_of, suggested_format
+from torch_utils.ops.layout import in_format_of, suggested_format
 from torch_utils.ops.native import no_autocast
 from torch_utils.ops.wanted import wanted
 
@@ -50,7 +50,7 @@ class Convolution(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple:
         x, w = ctx.saved_tensors
-        dy = in_suggested_format_of(x, dy)
+        dy = in_format_of(x, dy)
         dx = Transpose.apply(dy, w, ctx.where, x.shape[2:]) if wanted(ctx, 0) else None
         dw = WeightGradient.apply(dy, x, ctx.where, w.shape[2:]) if wanted(ctx, 1) else None
         return dx, dw, None
@@ -68,7 +68,7 @@ class Transpose(Function):
     @staticmethod
     def backward(ctx: Any, dx: Tensor) -> tuple:
         y, w = ctx.saved_tensors
-        dx = in_suggested_format_of(y, dx)  # R1's second pass begins with images as they are loaded, and would go on so
+        dx = in_format_of(y, dx)  # R1's second pass begins with images as they are loaded, and would go on so
         dy = Convolution.apply(dx, w, ctx.where) if wanted(ctx, 0) else None
         dw = WeightGradient.apply(y, dx, ctx.where, w.shape[2:]) if wanted(ctx, 1) else None
         return dy, dw, None, None

@@ -23,11 +23,11 @@ def channels_last(x: Tensor) -> Tensor:
     return x if x.shape[1] > 1 else x.reshape(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)
 
 
-def in_suggested_format_of(y: Tensor, dy: Tensor) -> Tensor:
-    """dy [N,C,H,W] as the strides of y say that y lies, so that it is passed on so; either may have one channel."""
-    return channels_last(dy) if suggested_format(y) == torch.channels_last else dy.contiguous()
-
-
 def in_format_of(y: Tensor, dy: Tensor) -> Tensor:
-    """dy as y lies: an operator that reads both, and what follows it, would else walk one of them against the grain."""
-    return dy.contiguous(memory_format=memory_format(y)) if y.ndim == 4 else dy
+    """dy as y lies: an operator that reads both, and what follows it, would else walk one of them against the grain.
+
+    Images lie as their strides say, also those of one channel.
+    """
+    if y.ndim != 4:
+        return dy
+    return channels_last(dy) if suggested_format(y) == torch.channels_last else dy.contiguous()

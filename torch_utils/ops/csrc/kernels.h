@@ -114,9 +114,9 @@ struct Winograd : WinogradSizes {
   const float* x;
   const float* w;  // [out, in, 3, 3], or as the steps say
   float* y;
-  float* workspace;                // winograd_workspace(...) bytes
+  float* workspace;               // winograd_workspace(...) bytes
   int64_t w_step_out, w_step_in;  // between kernels, of 9 numbers that are neighbours
-  bool transpose, turned;          // turned: w is kernels turned round
+  bool transpose, turned;         // turned: w is kernels turned round
 };
 
 // dw[o, i, ky, kx] = sum over n, h, w of dy[n,h,w,o] * x[n, h * stride + ky - before, w * stride + kx - before, i].
